@@ -16,6 +16,7 @@ WORD_LISTS = {
     "expression": records.EXPRESSION_WORDS,
     "fault": records.FAULT_WORDS,
 }
+FAULTS = ("machine", "job", "caller")
 CONSTANTS = (
     "FORMAT_VERSION",
     "POLICY_BYTES_MAX",
@@ -31,9 +32,9 @@ def _upper(word: str) -> str:
     return word.upper().replace("-", "_")
 
 
-def _enum(prefix: str, words: tuple[str, ...]) -> Iterator[str]:
+def _enum(prefix: str, words: tuple[str, ...], tag: str = "") -> Iterator[str]:
     body = ", ".join(f"{prefix}_{_upper(word)}" for word in words)
-    yield f"enum {prefix.lower()} {{ {body}, {prefix}_COUNT }};"
+    yield f"enum {tag or prefix.lower()} {{ {body}, {prefix}_COUNT }};"
 
 
 def _word_list(name: str) -> str:
@@ -41,12 +42,11 @@ def _word_list(name: str) -> str:
 
 
 def _rules(kind: str) -> Iterator[str]:
-    table = records.KINDS[kind]
-    yield f"#define RULES_{kind.upper()}(X) \\"
-    for key, (types, words, least, most, _help) in table.items():
-        lists = [_word_list(w) for w in words] + ["NULL"] * (2 - len(words))
-        yield f'    X("{key}", "{types}", {lists[0]}, {lists[1]}, {least}, {most}) \\'
-    yield ""
+    yield f"#define RULES_{kind.upper()} {{ \\"
+    for key, (types, words, least, most, _help) in records.KINDS[kind].items():
+        lists = ", ".join([_word_list(w) for w in words] or ["NULL"])
+        yield f'    {{ "{key}", "{types}", {{ {lists} }}, {least}, {most} }}, \\'
+    yield "}"
 
 
 def lines() -> Iterator[str]:
@@ -56,16 +56,18 @@ def lines() -> Iterator[str]:
     yield f'#define MAGIC "{records.MAGIC}"'
     for name in CONSTANTS:
         yield f"#define {name} {getattr(records, name)}"
+    yield from _enum("BLAME", FAULTS)
     for name, words in WORD_LISTS.items():
         yield from _enum(name.upper(), words)
         quoted = ", ".join(f'"{word}"' for word in words)
         yield f"#define WORDS_{name.upper()} {quoted}, NULL"
     yield "#define WORD_LISTS(X) " + " ".join(f"X({n}, WORDS_{n.upper()})" for n in WORD_LISTS)
     for kind, table in records.KINDS.items():
-        yield from _enum(kind.upper(), tuple(table))
+        yield from _enum(kind.upper(), tuple(table), tag=f"{kind}_key")
         yield from _rules(kind)
-    for ident, name, _fault, _meaning, remedy in messages.MESSAGES:
-        yield f'#define MSG_{name} "{ident}", "{remedy}"'
+    for ident, name, fault, _meaning, remedy in messages.MESSAGES:
+        if fault in FAULTS:
+            yield f'#define MSG_{name} BLAME_{_upper(fault)}, "{ident}", "{remedy}"'
 
 
 def main() -> None:

@@ -1,0 +1,38 @@
+/* What one job gets: the result of policy and plan. */
+#pragma once
+
+#include "identity.h"
+#include "inherit.h"
+#include "policy.h"
+
+struct job {
+    const struct policy *policy;
+    const struct caller *caller;
+    const struct inherited *inherited;
+    int sandbox;            /* dir_<starter> below EXECUTE */
+    int scratch;            /* the sandbox itself, or scratch in it since HTCondor 25.4 */
+    const char *execute;    /* the EXECUTE that it is in */
+    char sandbox_name[32];  /* dir_<starter> */
+    const struct record *root; /* its named chroot, or NULL */
+    struct stat root_status;   /* of the chroot's directory */
+    uint64_t limits[LIMIT_COUNT]; /* UINT64_MAX: none */
+    bool in_force[CONTROL_COUNT];
+};
+
+/* Finds the sandbox that the starter made for this job. */
+void job_find_sandbox(struct job *job);
+
+/* Checks PLAN against the policy: names only, and only tighter (D2).  Dies if it asks for more,
+ * or if the planner refuses the job. */
+void job_authorise(struct job *job, const struct records *plan);
+
+/* Notes the result of a step: RESULT < 0 with errno is a failure at OBJECT.  A required control
+ * that failed ends the start; a preferred one is noted as missing. */
+void job_control(struct job *job, enum control control, int result, const char *object);
+
+static inline bool job_wants(const struct job *job, enum control control)
+{
+    return job->policy->modes[control] != MODE_OFF;
+}
+
+const char *control_name(enum control control);

@@ -1,0 +1,181 @@
+/* MUST: give the planner nothing but the policy, the scratch directory and two pipes, as the
+ * job's user for good; bound its time, its memory and its output.
+ * MUST NOT: believe a byte of what it writes.
+ */
+#include "planner.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "die.h"
+
+#define SECONDS_MAX 20
+#define MEMORY_MAX (UINT64_C(1) << 30)
+#define EXEC_FAILED 125
+
+struct output {
+    int fd;
+    char *text;
+    size_t room;
+    bool keep_end; /* when there is no more room, the beginning goes */
+    size_t size;
+};
+
+static void set_limit(__rlimit_resource_t resource, rlim_t value)
+{
+    const struct rlimit limit = { value, value };
+    if (setrlimit(resource, &limit) != 0)
+        _exit(EXEC_FAILED);
+}
+
+_Noreturn static void become_planner(const struct policy *policy, const struct caller *caller,
+                                     int scratch, int plan, int errors)
+{
+    sigset_t none;
+    /* A failure from here on is the planner's: its last line tells it. */
+    if (dup2(policy->fd, 0) != 0 || dup2(plan, 1) != 1 || dup2(errors, 2) != 2 ||
+        lseek(0, 0, SEEK_SET) != 0)
+        _exit(EXEC_FAILED);
+    set_limit(RLIMIT_CPU, SECONDS_MAX);
+    set_limit(RLIMIT_AS, MEMORY_MAX);
+    set_limit(RLIMIT_FSIZE, 0);
+    set_limit(RLIMIT_NOFILE, 64);
+    setsid();
+    drop_for_good(caller, true);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (fchdir(scratch) != 0)
+        _exit(EXEC_FAILED);
+    signal(SIGPIPE, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    const char *program = policy_text(policy, POLICY_PLANNER, 0);
+    char *const arguments[] = { (char *)"python3", (char *)"-I", (char *)"-S",
+                                (char *)policy_text(policy, POLICY_PLANNER, 1), (char *)"plan",
+                                NULL };
+    char *const environment[] = { (char *)"PATH=/usr/bin:/bin", NULL };
+    execve(program, arguments, environment);
+    dprintf(2, "execve %s: %s\n", program, strerrorname_np(errno));
+    _exit(EXEC_FAILED);
+}
+
+static int64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void end_planner(pid_t planner)
+{
+    kill(-planner, SIGKILL);
+    kill(planner, SIGKILL);
+    waitpid(planner, NULL, 0);
+}
+
+/* Returns false at the end of the stream, or when there is no more room. */
+static bool read_some(struct output *output)
+{
+    if (output->size == output->room && output->keep_end) {
+        output->size /= 2;
+        memmove(output->text, output->text + output->room - output->size, output->size);
+    }
+    ssize_t got = read(output->fd, output->text + output->size, output->room - output->size);
+    output->size += got > 0 ? (size_t)got : 0;
+    return got > 0;
+}
+
+/* Reads both until they end.  Returns false when the time is over. */
+static bool read_outputs(struct output *plan, struct output *errors)
+{
+    int64_t end = milliseconds() + SECONDS_MAX * 1000;
+    struct pollfd polled[2] = { { .fd = plan->fd, .events = POLLIN },
+                                { .fd = errors->fd, .events = POLLIN } };
+    while (polled[0].fd >= 0 || polled[1].fd >= 0) {
+        int64_t left = end - milliseconds();
+        if (left <= 0 || poll(polled, 2, (int)left) < 0)
+            return false;
+        if (polled[0].revents != 0 && !read_some(plan))
+            polled[0].fd = -1;
+        if (polled[1].revents != 0 && !read_some(errors))
+            polled[1].fd = -1;
+    }
+    return true;
+}
+
+static const char *last_line(struct output *errors)
+{
+    while (errors->size > 0 && errors->text[errors->size - 1] == '\n')
+        errors->size--;
+    errors->text[errors->size] = '\0';
+    const char *newline = strrchr(errors->text, '\n');
+    return newline == NULL ? errors->text : newline + 1;
+}
+
+static void check_end_of_planner(const struct policy *policy, int status, struct output *errors)
+{
+    const char *line = last_line(errors);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXEC_FAILED)
+        die(MSG_NO_PLANNER, "%s: %.400s", policy_text(policy, POLICY_PLANNER, 0), line);
+    if (WIFSIGNALED(status))
+        die(MSG_PLANNER_FAILED, "the planner was ended by signal %d: %.400s", WTERMSIG(status),
+            line);
+    if (WEXITSTATUS(status) != 0)
+        die(MSG_PLANNER_FAILED, "the planner exited with status %d: %.400s", WEXITSTATUS(status),
+            line);
+}
+
+static void open_pipe(int ends[2])
+{
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        die_errno(MSG_NO_PLANNER, "pipe");
+}
+
+static pid_t start_planner(const struct policy *policy, const struct caller *caller, int scratch,
+                           int *plan, int *errors)
+{
+    int plan_ends[2], error_ends[2];
+    open_pipe(plan_ends);
+    open_pipe(error_ends);
+    pid_t planner = fork();
+    if (planner < 0)
+        die_errno(MSG_NO_PLANNER, "fork");
+    if (planner == 0) {
+        die_through(error_ends[1]);
+        become_planner(policy, caller, scratch, plan_ends[1], error_ends[1]);
+    }
+    close(plan_ends[1]);
+    close(error_ends[1]);
+    *plan = plan_ends[0];
+    *errors = error_ends[0];
+    return planner;
+}
+
+void planner_run(const struct policy *policy, const struct caller *caller, int scratch,
+                 struct records *records)
+{
+    static char plan_text[PLAN_BYTES_MAX + 2], error_text[2049];
+    struct output plan = { .text = plan_text, .room = sizeof plan_text - 1 };
+    struct output errors = { .text = error_text, .room = sizeof error_text - 1, .keep_end = true };
+    int status;
+    size_t line;
+    pid_t planner = start_planner(policy, caller, scratch, &plan.fd, &errors.fd);
+    bool in_time = read_outputs(&plan, &errors);
+    if (!in_time || plan.size > PLAN_BYTES_MAX) {
+        end_planner(planner);
+        if (!in_time)
+            die(MSG_PLANNER_FAILED, "the planner did not end within %d s", SECONDS_MAX);
+        die(MSG_BAD_PLAN, "the plan is larger than %d bytes", PLAN_BYTES_MAX);
+    }
+    if (waitpid(planner, &status, 0) != planner)
+        die_errno(MSG_PLANNER_FAILED, "waitpid");
+    close(plan.fd);
+    close(errors.fd);
+    check_end_of_planner(policy, status, &errors);
+    const char *problem = records_read(records, RECORDS_PLAN, plan_text, plan.size, &line);
+    if (problem != NULL)
+        die(MSG_BAD_PLAN, "line %zu of the plan %s", line, problem);
+}

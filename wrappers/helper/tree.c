@@ -1,0 +1,54 @@
+/* MUST: hold every object by descriptor; resolve targets inside the root they belong to
+ * (runc CVE-2021-30465's class).
+ * MUST NOT: follow magic links.
+ */
+#include "tree.h"
+
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+
+int tree_copy(int directory, const char *path)
+{
+    return open_tree(directory, path,
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+}
+
+int tree_new(const char *type, const struct tree_option *options, uint64_t attributes)
+{
+    OWNED_FD context = fsopen(type, FSOPEN_CLOEXEC);
+    if (context < 0)
+        return -1;
+    for (; options->key != NULL; options++) {
+        unsigned command = options->value == NULL ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING;
+        if (fsconfig(context, command, options->key, options->value, 0) != 0)
+            return -1;
+    }
+    if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
+        return -1;
+    return fsmount(context, FSMOUNT_CLOEXEC, (unsigned)attributes);
+}
+
+static int change(int tree, uint64_t set, uint64_t clear)
+{
+    struct mount_attr attributes = { .attr_set = set, .attr_clr = clear };
+    return mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes);
+}
+
+int tree_set(int tree, uint64_t attributes) { return change(tree, attributes, 0); }
+
+int tree_clear(int tree, uint64_t attributes) { return change(tree, 0, attributes); }
+
+int tree_target(int root, const char *path)
+{
+    struct open_how how = {
+        .flags = O_PATH | O_CLOEXEC,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+
+int tree_place(int tree, int target)
+{
+    return move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
