@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from condor_isolation import check, compile, condor, machine, records, settings, trust
+from condor_isolation import check, compile, condor, machine, ownership, records, settings, trust
 from condor_isolation.condor import CondorError
 from condor_isolation.problems import ERROR, Problem, errors
 
@@ -110,7 +110,7 @@ def _make(place: str, wanted: str) -> None:
 def _policy_directory() -> str:
     directory = compile.POLICY_DIRECTORY
     os.makedirs(directory, 0o755, exist_ok=True)
-    reason = trust.untrusted(os.path.realpath(directory))
+    reason = ownership.untrusted(os.path.realpath(directory))
     if reason or os.path.realpath(directory) != directory:
         raise ApplyError(reason or f"{directory} is a symbolic link")
     os.chmod(directory, 0o755)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import condor_isolation
-from condor_isolation import condor, trust
+from condor_isolation import condor, ownership, trust
 from condor_isolation.condor import CondorError, Config
 from condor_isolation.settings import Account, Bind, Chroot, Settings
 
@@ -134,7 +134,7 @@ def look_helper(wrapper: str) -> Helper | None:
     except OSError:
         return Helper(path)
     nosuid = bool(os.statvfs(path).f_flag & os.ST_NOSUID)
-    reason = trust.untrusted(os.path.realpath(path))
+    reason = ownership.untrusted(os.path.realpath(path))
     return Helper(path, status.st_uid, stat.S_IMODE(status.st_mode), nosuid, reason)
 
 

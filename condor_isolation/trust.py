@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import Callable
 
-NOT_ROOTS_ALONE = stat.S_IWGRP | stat.S_IWOTH
+from condor_isolation.ownership import untrusted
+
 LINKS_MAX = 40
 DIRECTORY, FILE, OTHER, MISSING = "directory", "file", "other", "missing"
-Lstat = Callable[[str], os.stat_result]
 
 
 @dataclass(frozen=True)
@@ -46,26 +45,6 @@ def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return DIRECTORY
     return FILE if stat.S_ISREG(mode) else OTHER
-
-
-def untrusted(path: str, lstat: Lstat = os.lstat) -> str:
-    """Given a real path, return which component others than root may write, '' if none.
-
-    A POSIX ACL that lets somebody write shows as write permission of the group (its mask), so
-    the mode tells all.  Components that are not there are trusted as far as their parents are.
-    """
-    parts = path.strip("/").split("/") if path != "/" else []
-    for count in range(len(parts) + 1):
-        here = "/" + "/".join(parts[:count])
-        try:
-            status = lstat(here)
-        except OSError:
-            return ""
-        if status.st_uid != 0:
-            return f"{here} belongs to uid {status.st_uid}"
-        if status.st_mode & NOT_ROOTS_ALONE:
-            return f"{here} may be written by others than root (mode {status.st_mode & 0o7777:04o})"
-    return ""
 
 
 def look(path: str) -> PathFact:
