@@ -35,5 +35,34 @@ $(GENERATED): condor_isolation/records.py condor_isolation/messages.py condor_is
 $(HELPER): $(SOURCES) $(HEADERS) $(GENERATED) Makefile
 	$(CC) $(CFLAGS) $(HARDENING) $(PLACES) -I$(BUILD)/include -o $@ $(SOURCES) $(LDFLAGS)
 
+# What is installed, derived from the tree: scripts with their places filled in, the package
+# compiled (python -S -I writes no cache of its own), the helper setuid root.
+SCRIPTS = job-wrapper prepare-job advertise
+FRAGMENTS = $(notdir $(wildcard config.d/*.conf))
+fill_in = sed -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' -e 's|@PYTHONDIR@|$(PYTHONDIR)|g' \
+  -e 's|@POLICYDIR@|$(POLICYDIR)|g' -e 's|@RUNDIR@|$(RUNDIR)|g'
+
+install: $(HELPER)
+	install -d -m 755 $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PYTHONDIR)/condor_isolation \
+	  $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(POLICYDIR) $(DESTDIR)$(CONDORCONFIGDIR)
+	for script in $(SCRIPTS); do \
+	  $(fill_in) wrappers/$$script > $(DESTDIR)$(LIBEXECDIR)/$$script && \
+	  chmod 755 $(DESTDIR)$(LIBEXECDIR)/$$script || exit 1; done
+	$(fill_in) wrappers/condor_isolation > $(DESTDIR)$(PREFIX)/sbin/condor_isolation
+	chmod 755 $(DESTDIR)$(PREFIX)/sbin/condor_isolation
+	install -m 644 condor_isolation/*.py $(DESTDIR)$(PYTHONDIR)/condor_isolation
+	$(PYTHON3) -m compileall -q $(DESTDIR)$(PYTHONDIR)/condor_isolation
+	for fragment in $(FRAGMENTS); do \
+	  target=$(DESTDIR)$(CONDORCONFIGDIR)/$$fragment; \
+	  if [ -e $$target ] && ! cmp -s config.d/$$fragment $$target; then \
+	    echo "kept $$target, which was edited"; \
+	  else install -m 644 config.d/$$fragment $$target || exit 1; fi; done
+	install -o root -g root -m 4755 $(HELPER) $(DESTDIR)$(LIBEXECDIR)/isolate
+
+uninstall:
+	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(POLICYDIR) $(DESTDIR)$(RUNDIR)
+	rm -f $(DESTDIR)$(PREFIX)/sbin/condor_isolation
+	rm -f $(addprefix $(DESTDIR)$(CONDORCONFIGDIR)/,$(FRAGMENTS))
+
 clean:
 	rm -rf $(BUILD)

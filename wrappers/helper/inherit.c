@@ -13,6 +13,7 @@
 
 /* ARG_MAX is at most 3/4 of an 8 MiB stack; anything larger is no environment of the kernel's. */
 #define ENVIRONMENT_BYTES_MAX (8u << 20)
+#define FILES_MAX 65536 /* 1,024 binds and 4,096 chroots need far fewer */
 #define FIRST_SIGNAL 1
 
 static void open_standard_descriptors(void)
@@ -126,15 +127,23 @@ void inherit(struct inherited *inherited, int argc, char **argv)
     inherited->command = argc > 2 ? argv + 2 : NULL;
 }
 
-void inherit_raise_limits(void)
+void inherit_raise_limits(const struct inherited *inherited)
 {
-    const struct rlimit none = { 0, 0 }, endless = { RLIM_INFINITY, RLIM_INFINITY };
-    const struct rlimit files = { 65536, 65536 };
     /* NPROC is left alone: it is counted for the job's user, and our fork is one of them. */
-    if (setrlimit(RLIMIT_CORE, &none) != 0 || setrlimit(RLIMIT_FSIZE, &endless) != 0 ||
-        setrlimit(RLIMIT_AS, &endless) != 0 || setrlimit(RLIMIT_DATA, &endless) != 0 ||
-        setrlimit(RLIMIT_CPU, &endless) != 0 || setrlimit(RLIMIT_NOFILE, &files) != 0)
-        die_errno(MSG_INHERITED, "setrlimit");
+    static const __rlimit_resource_t raised[] = { RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_CPU,
+                                                  RLIMIT_NOFILE };
+    for (size_t i = 0; i < LENGTH(raised); i++) {
+        const rlim_t most = raised[i] == RLIMIT_NOFILE ? FILES_MAX : RLIM_INFINITY;
+        const struct rlimit endless = { most, most };
+        const rlim_t hard = inherited->limits[raised[i]].rlim_max;
+        const struct rlimit all_there_is = { hard, hard };
+        /* A container may lack CAP_SYS_RESOURCE.  What is too little then fails by itself. */
+        if (setrlimit(raised[i], &endless) != 0 && setrlimit(raised[i], &all_there_is) != 0)
+            die_errno(MSG_INHERITED, "raise limit %d", (int)raised[i]);
+    }
+    const struct rlimit no_dump = { 0, inherited->limits[RLIMIT_CORE].rlim_max };
+    if (setrlimit(RLIMIT_CORE, &no_dump) != 0)
+        die_errno(MSG_INHERITED, "lower the limit of dumps");
 }
 
 void inherit_restore_limits(const struct inherited *inherited)

@@ -21,7 +21,7 @@ struct inherited {
 void inherit(struct inherited *inherited, int argc, char **argv);
 
 /* The rest, for which root's rights are needed: limits that a job set too low for us. */
-void inherit_raise_limits(void);
+void inherit_raise_limits(const struct inherited *inherited);
 
 /* Gives limits back; to be called before root's rights are dropped. */
 void inherit_restore_limits(const struct inherited *inherited);

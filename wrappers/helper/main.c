@@ -37,7 +37,7 @@ int main(int argc, char **argv)
     inherit(&inherited, argc, argv);
     identify(&caller);
     die_prepare_mark();
-    inherit_raise_limits();
+    inherit_raise_limits(&inherited);
     policy_load(&policy);
     policy_admit(&policy, &caller, argc, argv);
     if (policy_number(&policy, POLICY_ENABLE, 1) == 0)
