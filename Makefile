@@ -24,9 +24,15 @@ HARDENING = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protect
 # Static: no loader, no NSS, no plugins in a process that begins as root with a job's environment.
 LDFLAGS = -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
 
-.PHONY: all help install uninstall clean
+.PHONY: all help install uninstall clean demo test test-unit test-node test-helper test-pool test-image bench
 
 all: $(HELPER)
+
+help:
+	@echo "make demo       install what is needed, boot a pool, show the main job"
+	@echo "make test       the whole test suite"
+	@echo "make bench      start-up cost against the peers"
+	@echo "make install    into DESTDIR, below PREFIX; make uninstall takes it away"
 
 $(GENERATED): condor_isolation/records.py condor_isolation/messages.py condor_isolation/c_header.py
 	@mkdir -p $(@D)
@@ -63,6 +69,46 @@ uninstall:
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(POLICYDIR) $(DESTDIR)$(RUNDIR)
 	rm -f $(DESTDIR)$(PREFIX)/sbin/condor_isolation
 	rm -f $(addprefix $(DESTDIR)$(CONDORCONFIGDIR)/,$(FRAGMENTS))
+
+# --- Below here: nothing that an installation needs.
+CACHE = .cache
+NODE = docker/node
+IN_NODE = $(NODE) run --bind $(CURDIR):/src:ro \
+  --bind $(CACHE)/chroots/bookworm:/chroots/bookworm
+VENV = $(CACHE)/venv
+PYTEST = python3 -B -m pytest -p no:cacheprovider -rs
+
+demo: host-demo $(HELPER) chroot
+	$(IN_NODE) -- python3 -B /src/docker/demo.py
+
+host-%:
+	sh docker/host-packages.sh $*
+
+chroot:
+	$(NODE) chroot bookworm >/dev/null
+
+test: host-test $(HELPER) test-unit chroot test-node test-helper test-pool test-image
+
+$(VENV)/.done: pyproject.toml
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/pip install -q $(shell sed -n 's/^dev = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",') click htcondor
+	touch $@
+
+test-unit: $(VENV)/.done $(GENERATED)
+	$(VENV)/bin/$(PYTEST) tests/unit
+
+test-node:
+	$(VENV)/bin/$(PYTEST) tests/node
+
+test-helper: $(HELPER)
+	$(IN_NODE) --no-pool -- sh -c 'cd /src && $(PYTEST) tests/helper'
+
+test-pool: $(HELPER)
+	$(IN_NODE) -- sh -c 'cd /src && $(PYTEST) tests/pool'
+	$(IN_NODE) --release trixie -- sh -c 'cd /src && $(PYTEST) tests/pool -m smoke'
+
+test-image:
+	docker/prove-image.sh
 
 clean:
 	rm -rf $(BUILD)
