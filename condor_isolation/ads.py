@@ -208,17 +208,18 @@ class JobAds:
         self._classad_dir = classad_dir
 
     def job_value(self, name: str) -> Scalar | None:
-        """Return the value of the job's attribute NAME (MY: job, TARGET: machine), None: not there.
+        """Return the value of the job's attribute NAME (MY: job, TARGET: machine).
 
-        Raise ExpressionError if it is an expression that cannot be evaluated, AdError if it needs
-        the machine ad and that cannot be used.
+        None if it is not there or plainly undefined, which is the same to whoever wrote it.
+        Raise ExpressionError if it is an expression that cannot be evaluated, AdError if it is
+        one and the machine ad cannot be used.
         """
         raw = self._job.raw(name)
         if raw is None:
             return None
         value = literal(raw)
         if value is not None:
-            return value
+            return None if value is UNDEFINED else value
         return self._evaluate(raw.decode("utf-8", "replace"), self._job, self._machine())
 
     def expression_value(self, text: str) -> Scalar:

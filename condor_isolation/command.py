@@ -137,7 +137,7 @@ def _problem(view: View, command: str, depth: int) -> str:
 def interpreter_of(host: str) -> str:
     """Return the interpreter that the first line of the file HOST names, '' for none.
 
-    Raise Unsure for one that is relative to the working directory.
+    Raise Unsure for one that is relative to the working directory or too long.
     """
     try:
         fd = posix.open(host, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
@@ -151,8 +151,9 @@ def interpreter_of(host: str) -> str:
         posix.close(fd)
     if head[:2] != b"#!":
         return ""
-    line = head[2:].partition(b"\n")[0].replace(b"\t", b" ").strip(b" ")
-    word = line.partition(b" ")[0].decode("utf-8", "surrogateescape")
-    if word[:1] != "/":
+    line, newline, _rest = head[2:].replace(b"\t", b" ").partition(b"\n")
+    word, blank, _arguments = line.strip(b" ").partition(b" ")
+    whole = newline or blank or len(head) < HEAD_BYTES
+    if word[:1] != b"/" or not whole:
         raise Unsure
-    return word
+    return word.decode("utf-8", "surrogateescape")

@@ -65,7 +65,7 @@ MESSAGES = (
     ("CI-025", "AD", "job", "the job ad or machine ad is missing, too big or malformed",
      "do not transfer files named .job.ad or .machine.ad"),
     ("CI-026", "ATTRIBUTE", "job", "an attribute of the job ad has the wrong type or value",
-     "see the reason"),
+     "correct it in the submit file, or leave it out"),
     ("CI-027", "EXPRESSION", "job", "an expression of the policy gives no usable value for this job",
      "see the reason; the administrator finds the knob with condor_isolation check"),
     ("CI-028", "SSHD", "caller", "condor_ssh_to_job cannot join an isolated job yet",
