@@ -149,7 +149,6 @@ def _mount_cgroups(hierarchies: Sequence[cgroups.Hierarchy]) -> None:
     hardened = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     if any(hierarchy.kind == "cgroup2" for hierarchy in hierarchies):
         linux.mount("cgroup2", str(CGROUPS), "cgroup2", hardened)
-        cgroups.delegate_v2(CGROUPS)
         return
     linux.mount("tmpfs", str(CGROUPS), "tmpfs", hardened, "mode=755")
     for hierarchy in hierarchies:

@@ -77,14 +77,6 @@ def enter(group: Path) -> None:
     (group / "cgroup.procs").write_text("0")
 
 
-def delegate_v2(top: Path) -> None:
-    """Inside the node: hand controllers on, which a cgroup with processes cannot do."""
-    leaf = top / "init"
-    leaf.mkdir()
-    enter(leaf)
-    _hand_on_controllers(top)
-
-
 def _hand_on_controllers(group: Path) -> None:
     offered = (group / "cgroup.controllers").read_text().split()
     wanted = " ".join(f"+{name}" for name in CONTROLLERS_V2 if name in offered)

@@ -1,6 +1,7 @@
 """The few system calls that Python 3.9 has no function for."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -33,10 +34,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _check(result: int, what: str) -> None:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(f"{what}: {os.strerror(number)}")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """Raises OSError with a text that says what failed."""
     result = _libc.mount(
         os.fsencode(source),
         os.fsencode(target),
@@ -44,6 +46,8 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
         ctypes.c_ulong(flags),
         os.fsencode(data) or None,
     )
+    if result < 0 and ctypes.get_errno() == errno.ENODEV:
+        raise OSError(f"this kernel has no {kind} file system")
     _check(result, f"mount {kind or source} on {target}")
 
 

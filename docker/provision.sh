@@ -29,11 +29,12 @@ apt update
 # minicondor comes as a file of configuration, which an earlier one would keep.
 say "HTCondor and tools"
 apt install minicondor python3 procps iproute2 util-linux strace bubblewrap \
-    python3-pytest python3-hypothesis
+    python3-pytest python3-hypothesis python3-click make
 
 if [ -n "${EXTRA_PACKAGES:-}" ]; then
     say "extra packages: $EXTRA_PACKAGES"
     if [ -n "${EXTRA_SUITE:-}" ]; then
+        # shellcheck disable=SC2016 # the dollar is apt's
         site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
         echo "deb $site $EXTRA_SUITE main" >/etc/apt/sources.list.d/extra.list
         printf 'Package: *\nPin: release n=%s\nPin-Priority: 100\n' "$EXTRA_SUITE" \
@@ -74,6 +75,9 @@ NEGOTIATOR_CYCLE_DELAY = 1
 UPDATE_INTERVAL = 2
 RUNBENCHMARKS = False
 END
+
+# HTCondor would make it at its first start, too late to mount something there.
+install -d -o condor -g condor -m 755 /var/lib/condor/execute
 
 say "users"
 for user in alice bob; do

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,8 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import linux
-
 HERE = Path(__file__).resolve().parent
 PROVISION = HERE / "provision.sh"
 NODE_RELEASES = ("forky", "trixie")
@@ -27,6 +24,7 @@ CHROOT_RELEASES = ("bookworm", "trixie", "forky")
 # Packages of a variant beyond the node's own, and the suite that has them.
 VARIANTS = {"": ("", ""), "bench": ("apptainer", "sid")}
 LOG_TAIL = 25
+NEEDED_SPACE = 1 << 30
 NO_DOCUMENTATION = tuple(
     f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "locale")
 )
@@ -139,6 +137,8 @@ def _lock_to_build(lock: int, recipe: Recipe) -> None:
 def build(recipe: Recipe) -> None:
     if not shutil.which(recipe.command[0]):
         raise RootError(f"no {recipe.command[0]}: apt-get install {recipe.command[0]}")
+    if shutil.disk_usage(recipe.path.parent).free < NEEDED_SPACE:
+        raise RootError(f"less than {NEEDED_SPACE >> 20} MiB free in {recipe.path.parent}")
     started = time.monotonic()
     building = recipe.path.with_name(recipe.path.name + ".building")
     recipe.stamp.unlink(missing_ok=True)
@@ -163,6 +163,7 @@ def _run(recipe: Recipe, target: Path, started: float) -> int:
     # Namespaces of its own, so that a killed build leaves neither processes nor
     # mounts through which removing the directory would reach the machine's /dev.
     command = (
+        *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"),
         *recipe.command,
         "--aptopt=Acquire::Check-Valid-Until false",
@@ -179,7 +180,6 @@ def _run(recipe: Recipe, target: Path, started: float) -> int:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            preexec_fn=lambda: linux.die_with_parent(signal.SIGKILL),
         )
         assert process.stdout is not None
         try:
