@@ -18,7 +18,9 @@
 
 static inline void close_owned(int *fd)
 {
+    int error = errno;
     if (*fd >= 0)
         close(*fd);
+    errno = error;
 }
 #define OWNED_FD __attribute__((cleanup(close_owned))) int

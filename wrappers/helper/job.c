@@ -146,3 +146,10 @@ void job_control(struct job *job, enum control control, int result, const char *
     if (job->policy->modes[control] == MODE_REQUIRE)
         die_errno(MSG_CONTROL, "%s: %s", control_name(control), object);
 }
+
+const char *job_execute_below(const struct job *job, const char *path)
+{
+    size_t length = strlen(path);
+    bool below = strncmp(job->execute, path, length) == 0 && job->execute[length] == '/';
+    return below ? job->execute + length + 1 : NULL;
+}

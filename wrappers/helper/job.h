@@ -35,4 +35,8 @@ static inline bool job_wants(const struct job *job, enum control control)
     return job->policy->modes[control] != MODE_OFF;
 }
 
+/* Returns what follows "PATH/" in the EXECUTE that holds the sandbox, or NULL if it is not below
+ * PATH. */
+const char *job_execute_below(const struct job *job, const char *path);
+
 const char *control_name(enum control control);

@@ -5,7 +5,7 @@
 #include "tree.h"
 
 #include <linux/openat2.h>
-#include <sys/mount.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 
 int tree_copy(int directory, const char *path)
@@ -51,4 +51,16 @@ int tree_target(int root, const char *path)
 int tree_place(int tree, int target)
 {
     return move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+int tree_make_directories(int directory, const char *path, mode_t mode)
+{
+    char part[FIELD_BYTES_MAX + 1];
+    for (const char *end = path; *end != '\0';) {
+        end += strcspn(end + 1, "/") + 1;
+        snprintf(part, sizeof part, "%.*s", (int)(end - path), path);
+        if (mkdirat(directory, part, mode) != 0 && errno != EEXIST)
+            return -1;
+    }
+    return 0;
 }

@@ -2,6 +2,8 @@
  * Each function returns a descriptor or 0, or -1 and errno. */
 #pragma once
 
+#include <sys/mount.h>
+
 #include "common.h"
 
 /* Detached copy of what is mounted at DIRECTORY/PATH (PATH "" : DIRECTORY itself), with all
@@ -24,3 +26,6 @@ int tree_target(int root, const char *path);
 
 /* Attaches TREE at TARGET. */
 int tree_place(int tree, int target);
+
+/* Makes PATH and its parents below DIRECTORY, each with MODE; what is there is left alone. */
+int tree_make_directories(int directory, const char *path, mode_t mode);

@@ -118,7 +118,8 @@ static void check_private(const struct job *job)
     }
 }
 
-/* Returns whether PATH is a directory that holds NAME (NULL: nothing) and nothing else. */
+/* Returns whether PATH is a directory that holds nothing but the first part of NAME, a relative
+ * path (NULL: nothing at all). */
 static bool holds_only(const char *path, const char *name)
 {
     DIR *directory = opendir(path);
@@ -127,7 +128,8 @@ static bool holds_only(const char *path, const char *name)
     bool only = true;
     for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            only = only && name != NULL && strcmp(entry->d_name, name) == 0;
+            only = only && name != NULL && strlen(entry->d_name) == strcspn(name, "/") &&
+                   strncmp(entry->d_name, name, strcspn(name, "/")) == 0;
     closedir(directory);
     return only;
 }
@@ -163,7 +165,8 @@ static void check_hidden(const struct job *job)
         if (stat(path, &status) != 0)
             continue;
         check_flags(CONTROL_HIDE, path, ST_RDONLY | ST_NOSUID | ST_NODEV);
-        if (S_ISDIR(status.st_mode) ? !holds_only(path, NULL) : status.st_size != 0)
+        if (S_ISDIR(status.st_mode) ? !holds_only(path, job_execute_below(job, path))
+                                    : status.st_size != 0)
             fail(CONTROL_HIDE, path, "is not empty");
     }
 }
