@@ -21,7 +21,7 @@ from condor_isolation import messages
 
 from . import policy as policies
 from . import starter
-from .starter import CONDOR, EXECUTE, HELPER, LIBEXEC, MARK, Result, Running, Start
+from .starter import ALICE, CONDOR, EXECUTE, HELPER, LIBEXEC, MARK, Result, Running, Start
 
 SOURCES = Path(__file__).resolve().parents[2]
 PYTHONDIR = Path("/usr/share/condor-isolation")
@@ -30,6 +30,21 @@ TINY = Path("/chroots/tiny")
 Policy = Union[bytes, dict[str, Any]]
 Plan = Union[bytes, Sequence[Sequence[str]]]
 RunJob = Callable[..., Result]
+
+
+CALL = """
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    result = getattr(libc, name)(*arguments)
+    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
+def tried(function, *arguments):
+    try:
+        function(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return 'done'
+"""
 
 
 def in_node() -> bool:
@@ -208,3 +223,42 @@ def assert_refused(result: Result, ident: str, *words: str) -> str:
 
 def ended_well(result: Result) -> bool:
     return (result.exit_status, result.error_file, result.mark) == (0, None, None)
+
+
+@pytest.fixture
+def place(_installed: None) -> Iterator[Path]:
+    """A directory of the machine outside of all private ones; it belongs to the job's user."""
+    directory = Path("/srv/place")
+    directory.mkdir()
+    os.chown(directory, ALICE, ALICE)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def mounted(place: Path, _leaves_nothing: None) -> Iterator[Callable[..., None]]:
+    """Mount TYPE on a path until the test ends; without TYPE, change what is mounted there."""
+    done: list[Path] = []
+
+    def mount(kind: str, path: Path, options: str, *arguments: str) -> None:
+        what = ["-t", kind, "-o", options, kind] if kind else []
+        subprocess.run(["mount", *arguments, *what, str(path)], check=True)
+        if kind:
+            done.append(path)
+
+    yield mount
+    for path in reversed(done):
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def neighbour(start_job: Callable[..., Running]) -> Callable[..., Running]:
+    """A job of the same user without isolation: it runs CODE and stays."""
+
+    def start(code: str = "") -> Running:
+        stay = "\nprint('ready', flush=True)\nimport signal; signal.pause()"
+        job = start_job(["/usr/bin/python3", "-I", "-c", CALL + code + stay], wrapper=None)
+        job.wait_for(b"ready")
+        return job
+
+    return start
