@@ -13,7 +13,7 @@ import cgroups
 import linux
 
 HOSTNAME = "node"
-BOOT_FAILED = 125
+FAILED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 MACHINE = "/.machine"
@@ -89,7 +89,7 @@ def main(plan: Plan, groups: Sequence[Path]) -> int:
         os.rmdir(MACHINE)
     except OSError as error:
         print(f"node: cannot boot: {error}", file=sys.stderr)
-        return BOOT_FAILED
+        return FAILED
     return _run(plan.command, plan.environment)
 
 
@@ -155,10 +155,6 @@ def _mount_cgroups(hierarchies: Sequence[cgroups.Hierarchy]) -> None:
         target = CGROUPS / hierarchy.name
         target.mkdir()
         linux.mount("cgroup", str(target), "cgroup", hardened, hierarchy.options)
-    # HTCondor knows this one name, also where the two are mounted apart.
-    both = CGROUPS / "cpu,cpuacct"
-    if not both.exists() and (CGROUPS / "cpu").exists():
-        both.symlink_to("cpu")
 
 
 def _write_files(scripts: Mapping[str, str]) -> None:
@@ -209,4 +205,3 @@ def _exec(command: Sequence[str], environment: Mapping[str, str]) -> None:
     except OSError as error:
         print(f"node: {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
         os._exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
-

@@ -26,6 +26,11 @@ if [ -w $cgroup/cgroup.procs ] && grep -qx 0::/ /proc/self/cgroup; then
     done
 fi
 
+# HTCondor knows this one name, also where the two are mounted apart.
+if [ -d $cgroup/cpu ] && [ ! -e $cgroup/cpu,cpuacct ]; then
+    ln -s cpu $cgroup/cpu,cpuacct
+fi
+
 # A shell's background process ignores SIGINT and SIGQUIT, and so would every job.
 setsid env --default-signal=INT,QUIT /usr/sbin/condor_master -f </dev/null >$log/master.out 2>&1 &
 master=$!

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 HERE = Path(__file__).resolve().parent
 PROVISION = HERE / "provision.sh"
@@ -88,7 +89,12 @@ def node(release: str, variant: str = "") -> Recipe:
     return Recipe(cache() / "roots" / name, release, command, (PROVISION,))
 
 
-def chroot(name: str, release: str) -> Recipe:
+def chroot(name: str, release: Optional[str] = None) -> Recipe:
+    release = release or name
+    if release not in CHROOT_RELEASES:
+        raise RootError(f"unknown release {release}: --release {' or '.join(CHROOT_RELEASES)}")
+    if Path(name).name != name:
+        raise RootError(f"{name!r} is not a name")
     command = (
         "mmdebstrap",
         "--variant=essential",
