@@ -159,14 +159,15 @@ def may_use(policy: Policy, root: str, uid: int, gids: Sequence[int]) -> bool:
 
 
 def _offered(policy: Policy, uid: int, gids: Sequence[int]) -> list[str]:
-    """Return the chroots that this user may use, enough of them for a message."""
-    names: list[str] = []
-    room = OFFERED_BYTES_MAX
-    for row in policy.rows("root"):
-        if room > 0 and may_use(policy, row[0], uid, gids):
-            names.append(row[0])
-            room -= len(row[0]) + 2
-    return names
+    """Return the chroots that this user may use; one pass, for there may be thousands."""
+    listed, admitted = set(), set()
+    for key, own in (("root-user", [str(uid)]), ("root-group", [str(gid) for gid in gids])):
+        for root, ident in policy.rows(key):
+            listed.add(root)
+            if ident in own:
+                admitted.add(root)
+    roots = [row[0] for row in policy.rows("root")]
+    return [root for root in roots if root in admitted or root not in listed]
 
 
 def _listed(names: Sequence[str]) -> str:
