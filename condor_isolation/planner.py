@@ -199,20 +199,20 @@ def choose_limit(policy: Policy, job_ads: ads.JobAds, limit: str) -> int | None:
     """Return the job's LIMIT in policy units, None to leave it to the policy.  Raise Refusal."""
     asked = asked_limit(job_ads, limit)
     computed = computed_limit(policy, job_ads, limit)
+    values = [value for value in (asked, computed) if value is not None]
+    if not values:
+        return None
     text = policy.only(f"limit {limit}")
-    ceiling = int(text) if text else None
-    if ceiling is None and computed is None and limit == "memory-low":
+    ceiling = int(text) if text else ads.INTEGER_MAX
+    if limit == "memory-low" and not text and computed is None:
         ceiling = 0  # protection is given, never taken
-    if asked is not None and ceiling is not None and asked > ceiling:
+    if asked is not None and asked > ceiling:
         raise Refusal(
             "LIMIT",
             f"the job asks for {attribute_of(limit)} = {_amount(limit, asked)}, "
             f"the ceiling here is {_amount(limit, ceiling)}",
         )
-    values = [value for value in (asked, computed) if value is not None]
-    if not values or ceiling is not None and min(values) >= ceiling:
-        return None
-    return min(values)
+    return min(values) if min(values) < ceiling else None
 
 
 def asked_limit(job_ads: ads.JobAds, limit: str) -> int | None:
