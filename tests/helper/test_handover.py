@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import resource
@@ -221,16 +222,18 @@ def test_a_working_directory_that_cannot_be_entered_again_is_refused(run_job):
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
-def test_closed_standard_descriptors_lead_nowhere_in_the_job(run_job, closed):
+def test_closed_standard_descriptors_lead_nowhere_in_the_job(run_python, closed):
     def close():
         for fd in closed:
             os.close(fd)
 
-    code = "readlink /proc/self/fd/0 /proc/self/fd/2 > seen; readlink /proc/$$/fd/1 >> seen; true"
-    result = run_job(["/bin/sh", "-c", code], before_exec=close)
+    code = """
+import os
+targets = [os.readlink(f'/proc/self/fd/{n}') for n in range(3)]
+open('seen', 'w').write(repr(targets))"""
+    result = run_python(code, before_exec=close)
     assert ended_well(result)
-    seen = (result.scratch / "seen").read_text().split()
-    for fd, target in zip((0, 2, 1), seen):
+    for fd, target in enumerate(ast.literal_eval((result.scratch / "seen").read_text())):
         if fd in closed:  # glibc makes 0 of a setuid program /dev/full, which cannot be read
             assert target in ("/dev/null", "/dev/full")
         else:
@@ -284,6 +287,13 @@ def test_under_a_tight_limit_the_job_runs_with_it_or_one_clear_line_tells_why_no
         assert re.fullmatch(r"CI-0\d\d: [^;]*\w[^;]*; .*\n", inside.error_file)
         assert ": ;" not in inside.error_file
         assert name in NEVER_ENOUGH or (name in NEEDS_RESOURCE and not may_raise_limits())
+
+
+@pytest.mark.parametrize("name", ["NOFILE=3", "NOFILE=4", "NOFILE=5"])
+def test_a_helper_without_descriptors_never_completes_the_job(run_job, name):
+    files = int(name[-1])
+    result = run_job(["/bin/true"], rlimits={resource.RLIMIT_NOFILE: (files, files)})
+    assert result.error_file is not None
 
 
 def test_an_endless_stack_which_htcondor_gives_by_default_arrives(same):
