@@ -88,7 +88,6 @@ class Place:
     """The execution point, and what changes on it between two starts."""
 
     def __init__(self, programs: Path) -> None:
-        self.job = programs / "job"
         self.plan = programs / "plan"
         _install()
         _make_chroot()
@@ -108,16 +107,18 @@ class Place:
         self.driver = Driver(programs / "spawn", Path("/tmp/spawn.errors"))
         self.sandbox = EXECUTE / f"dir_{self.driver.pid}"
         self.scratch = self.sandbox / "scratch"
-        self._make_sandbox()
+        self.job = self.scratch / "condor_exec.exe"
+        self.look = self.scratch / "look"
+        self._make_sandbox(programs)
         self.driver.prepare(self._environment(), self.scratch, _make_cgroups())
         self._written: dict[Path, bytes] = {}
 
-    def _make_sandbox(self) -> None:
+    def _make_sandbox(self, programs: Path) -> None:
         """Make the directories of HTCondor 25.4 and later."""
         for path in (self.sandbox, *(self.sandbox / n for n in ("htcondor", "user", "scratch"))):
             path.mkdir(0o755 if path == self.sandbox else 0o700)
-        shutil.copy(self.job, self.scratch / "condor_exec.exe")
-        self.job = self.scratch / "condor_exec.exe"
+        shutil.copy(programs / "job", self.job)
+        shutil.copy(programs / "look", self.look)
         for name in ("job", "machine"):
             text = (SOURCE / f"tests/unit/ads/{name}-25.14.ad").read_text()
             # Nothing but plain literals is asked for: that is the quick path of the planner.
@@ -316,7 +317,7 @@ def _version(program: str) -> str:
 
 
 def look_at(path: Path) -> dict[str, Sequence[str]]:
-    """Read what job.c wrote: each word with what followed it."""
+    """Read what look.c wrote: each word with what followed it."""
     seen: dict[str, list[str]] = {}
     for line in path.read_text().splitlines():
         word, _, rest = line.partition(" ")

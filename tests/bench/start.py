@@ -60,7 +60,8 @@ def look(site: Place, case: Case) -> str:
         return ""
     seen_file = site.scratch / "seen"
     site.reset(case.policy, case.asked, case.private)
-    command = [*case.start.command, "look", str(seen_file)]
+    command = [str(site.look) if w == str(site.job) else w for w in case.start.command]
+    command.append(str(seen_file))
     site.driver.run(Start(command, case.uid, has_job=False))
     seen = place.look_at(seen_file)
     seen_file.unlink()
