@@ -162,6 +162,7 @@ def _write_files(scripts: Mapping[str, str]) -> None:
         Path(name).unlink(missing_ok=True)
         Path(name).write_text(text)
     for name, text in scripts.items():
+        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
         os.chmod(name, 0o755)
 

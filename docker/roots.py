@@ -23,7 +23,7 @@ PROVISION = HERE / "provision.sh"
 NODE_RELEASES = ("forky", "trixie")
 CHROOT_RELEASES = ("bookworm", "trixie", "forky")
 # Packages of a variant beyond the node's own, and the suite that has them.
-VARIANTS = {"": ("", ""), "bench": ("apptainer", "sid")}
+VARIANTS = {"": ("", ""), "bench": ("apptainer", "sid"), "uml": ("user-mode-linux kmod", "")}
 LOG_TAIL = 25
 NEEDED_SPACE = 1 << 30
 NO_DOCUMENTATION = tuple(

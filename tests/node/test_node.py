@@ -202,11 +202,32 @@ def test_a_killed_runner_takes_its_node_with_it_and_the_next_run_removes_its_cgr
     assert cgroups_of(runner.process.pid) == []
 
 
-def test_four_jobs_run_at_once_as_their_user_in_cgroups_of_their_own() -> None:
-    said = node("run", "--", "sh", "-c", FOUR_JOBS).stdout.splitlines()
+@pytest.mark.parametrize("options", [[], ["--release", "trixie"], ["--uml"]], ids=" ".join)
+def test_four_jobs_run_at_once_as_their_user_in_cgroups_of_their_own(options: list[str]) -> None:
+    said = node("run", *options, "--", "sh", "-c", FOUR_JOBS).stdout.splitlines()
     assert said.count("alice") == 4
     assert said.count("4 at once") == 4
     assert len({line for line in said if "/htcondor/" in line and "slot1_" in line}) >= 4
+
+
+def test_a_kernel_of_its_own_has_version_2_cgroups_and_hands_everything_through(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("text\n")
+    options = ["--uml", "--bind", f"{tmp_path}:/a place:ro", "--env", "ASKED=a 'b' c"]
+    script = """
+        cat "/a place/file"; echo "$ASKED"
+        cat /sys/fs/cgroup/cgroup.controllers
+        seq 100000 | tail -n 1
+        echo problem >&2
+        exit 7
+    """
+    done = sh(script, *options, check=False)
+    assert done.returncode == 7
+    text, asked, controllers, last = done.stdout.splitlines()
+    assert (text, asked, last) == ("text", "a 'b' c", "100000")
+    assert {"cpu", "io", "memory", "pids"} <= set(controllers.split())
+    assert done.stderr == "problem\n"
 
 
 def test_a_pool_that_does_not_start_says_what_is_missing(tmp_path: Path) -> None:
