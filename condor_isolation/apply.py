@@ -32,7 +32,7 @@ class Result:
 def examine() -> Result:
     """Return all about the effective configuration.  Raise CondorError if it cannot be read."""
     config, sources, absent = machine.read_config()
-    wanted, problems = settings.read(config.knobs)
+    wanted, problems = settings.read(config.knobs, config.native_chroot)
     facts = machine.gather(wanted, config, sources, absent)
     problems += check.check(wanted, facts)
     if not wanted.enable:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Callable
 
 from condor_isolation import records, trust
-from condor_isolation.condor import HOOKS_KEEP_CGROUP, NAMED_CHROOT_GONE, Version
+from condor_isolation.condor import HOOKS_KEEP_CGROUP, Version
 from condor_isolation.machine import Machine, binds_of, is_below, nested
 from condor_isolation.problems import ERROR, NOTE, WARNING, Problem
 from condor_isolation.settings import BY_NAME, Bind, Chroot, Settings
@@ -160,6 +160,11 @@ def _mount_points(c: Checker) -> None:
 
 
 def _nested(c: Checker, root: Chroot) -> None:
+    for outer in root.binds:  # these come after those for every job
+        for inner in c.settings.binds:
+            if is_below(inner.destination, outer.destination) and inner.source != outer.source:
+                what = f"{outer.destination} covers {inner.destination} of {inner.knob}"
+                c.error("BAD_BIND", outer.knob, what, "bind the inner one for this chroot too")
     for inner, outer, path in nested(binds_of(c.settings, root)):
         if c.machine.paths[path].kind == trust.MISSING:
             what = f"{inner.destination} is inside {outer.destination}, which is bound too"
@@ -229,12 +234,31 @@ def _conflicts(c: Checker) -> None:
     ):
         if c.config.flag(knob) is bad:
             c.error("HTCONDOR_KNOB", knob, why, f"set {knob} = {not bad}")
-    if c.config.value("NAMED_CHROOT") and c.config.version < NAMED_CHROOT_GONE:
-        what = "this HTCondor would chroot the wrapper itself"
-        c.error("NATIVE_CHROOT", "NAMED_CHROOT", what, "rename it to ISOLATION_NAMED_CHROOT")
     if c.machine.master_no_new_privs:
         what = "condor_master runs with no_new_privs, which a setuid helper cannot pass"
         c.error("HELPER", "DISABLE_SETUID", what, "remove NoNewPrivileges= from condor.service")
+
+
+def _native_chroot(c: Checker) -> None:
+    """Before 25.5.1 the starter does a chroot of its own, and crashes on a name it lacks.
+
+    The path // makes it do nothing, so that the wrapper is run and the helper does the chroot
+    (with / it fails: it takes the last slash off before it looks whether that is a directory).
+    """
+    if not c.config.native_chroot:
+        return
+    wanted = sorted(f"{root.name}=//" for root in c.settings.chroots)
+    found = sorted(c.config.words("NAMED_CHROOT"))
+    if found == wanted:
+        return
+    if all(word.endswith("=//") for word in found):
+        what = "the starter of this HTCondor crashes on a chroot that is not in it"
+    else:
+        what = "the starter of this HTCondor would chroot the wrapper"
+    remedy = f"write NAMED_CHROOT = {', '.join(wanted)}"
+    if not set(found) <= set(wanted):
+        remedy += ", and name the directories in ISOLATION_NAMED_CHROOT"
+    c.error("NATIVE_CHROOT", "NAMED_CHROOT", what, remedy)
 
 
 def _wrapper(c: Checker) -> None:
@@ -297,6 +321,17 @@ def _hooks(c: Checker) -> None:
     elif not c.config.value("ISOLATION_HOOK_PREPARE_JOB"):
         what = "is not set: users see no reason when a job of theirs is refused"
         c.warn("HOOK", "ISOLATION_HOOK_PREPARE_JOB", what, "set it to the installed hook")
+    else:
+        _hook_file(c, "ISOLATION_HOOK_PREPARE_JOB")
+
+
+def _hook_file(c: Checker, knob: str) -> None:
+    fact = c.machine.paths.get(c.config.value(knob))
+    if fact is None or fact.kind != trust.FILE:
+        what = f"{c.config.value(knob)} does not exist: no job can start"
+        c.error("HOOK", knob, what, "install the package, or take the knob out")
+    elif fact.untrusted:
+        c.error("UNTRUSTED", knob, fact.untrusted, "chown root, chmod go-w")
 
 
 def _roads(c: Checker) -> None:
@@ -313,10 +348,19 @@ def _roads(c: Checker) -> None:
         ("TransferPlugins", "transfer_plugins"),
         ("SuspendJobAtExec", "suspend_job_at_exec"),
         ("WantDocker", "the docker universe"),
+        ("JobUniverse", "the vm universe"),
     ):
         if attribute.upper() not in start.upper() and not _closed(c, attribute):
             what = f"lets {road} past the wrapper"
             c.warn("ROAD", "START", what, "add $(ISOLATION_START) to it")
+
+    if c.config.value("STARTER_REMOTE_CMD"):
+        what = "jobs are started by this program and not by USER_JOB_WRAPPER"
+        c.warn("ROAD", "STARTER_REMOTE_CMD", what, "take it out")
+    image = c.config.value("DEFAULT_CONTAINER_IMAGE")
+    if "docker:" in image and c.config.flag("USE_DEFAULT_CONTAINER") is not False:
+        what = "jobs that ask for nothing may be given to Docker, past the wrapper"
+        c.warn("ROAD", "DEFAULT_CONTAINER_IMAGE", what, "name a directory or a .sif file")
 
 
 def _closed(c: Checker, attribute: str) -> bool:
@@ -368,6 +412,7 @@ RULES: tuple[Callable[[Checker], None], ...] = (
     _executes,
     _expressions,
     _conflicts,
+    _native_chroot,
     _wrapper,
     _hooks,
     _roads,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from condor_isolation import VERSION, apply, check, machine, settings
-from condor_isolation.condor import CondorError
+from condor_isolation.condor import CondorError, Config
 from condor_isolation.problems import DEFAULT_PLACE, SEVERITIES, Problem, errors
 
 PROBLEMS_FOUND = 1
@@ -83,9 +84,9 @@ def apply_command(dry_run: bool, no_reconfig: bool) -> None:
         _fail(f"{error} [CI-125]")
 
 
-def _shown(config_knobs: settings.Knobs) -> Iterator[tuple[str, str, str]]:
+def _shown(config: Config) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and place of each knob of the table and of each chroot's."""
-    reader = settings.Reader(config_knobs)
+    reader = settings.Reader(config.knobs, config.native_chroot)
     roots = reader.chroots()
     for row in settings.SETTINGS:
         names = [row.name]
@@ -93,8 +94,8 @@ def _shown(config_knobs: settings.Knobs) -> Iterator[tuple[str, str, str]]:
             keys = [settings.chroot_key(root.name) for root in roots]
             names = [row.name.replace("<NAME>", key) for key in keys]
         for name in names:
-            knob = config_knobs.get(name)
-            value = knob.value if knob else settings.expand_default(row.default, config_knobs)
+            knob = config.knobs.get(name)
+            value = knob.value if knob else settings.expand_default(row.default, config.knobs)
             yield name, settings.shown(row, value), knob.place if knob else DEFAULT_PLACE
 
 
@@ -105,14 +106,23 @@ def show_command() -> None:
         config, _sources, _absent = machine.read_config()
     except CondorError as error:
         _fail(f"{error} [CI-101]")
-    for name, value, place in _shown(config.knobs):
+    for name, value, place in _shown(config):
         click.echo(f"{name} = {value}".rstrip() + f"  # {place}")
 
 
-def run(arguments: Any = None) -> NoReturn:
+def _origin(error: BaseException) -> str:
+    """Return the file and line of our own code that ERROR came from."""
+    steps = traceback.extract_tb(error.__traceback__)
+    ours = [step for step in steps if f"{os.sep}condor_isolation{os.sep}" in step.filename]
+    return f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else "click"
+
+
+def run() -> NoReturn:
     """Run the command; whatever happens, one line and an exit code."""
     try:
-        main(arguments, prog_name=NAME)
-    except (OSError, RecursionError) as error:
+        main(prog_name=NAME)
+    except OSError as error:
         _fail(str(error))
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error} ({_origin(error)}); please report it as a bug")
     sys.exit(0)

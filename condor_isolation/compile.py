@@ -46,7 +46,7 @@ def _all(settings: Settings, machine: Machine) -> Iterator[Record]:
     yield from (("private", path) for path in settings.private)
     yield from (("hide", path) for path in hidden(settings, machine))
     yield from (("read-only", path) for path in settings.read_only)
-    yield from (("bind", *_bind(bind, machine)) for bind in settings.binds)
+    yield from (("bind", *_bind(bind, machine)) for bind in outer_first(settings.binds))
     for root in sorted(settings.chroots, key=lambda root: root.name):
         yield from _root(root, machine)
     if settings.forced:
@@ -83,6 +83,11 @@ def _once(paths: Iterator[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
 
 
+def outer_first(binds: tuple[Bind, ...]) -> list[Bind]:
+    """Return BINDS so that none covers an earlier one."""
+    return sorted(binds, key=lambda bind: bind.destination)
+
+
 def _bind(bind: Bind, machine: Machine) -> Record:
     return (machine.real(bind.source), bind.destination, bind.access)
 
@@ -104,7 +109,7 @@ def _root(root: Chroot, machine: Machine) -> Iterator[Record]:
         yield ("root-user", root.name, str(uid))
     for gid in _numbers(root.groups, machine.groups):
         yield ("root-group", root.name, str(gid))
-    yield from (("root-bind", root.name, *_bind(bind, machine)) for bind in root.binds)
+    yield from (("root-bind", root.name, *_bind(bind, machine)) for bind in outer_first(root.binds))
 
 
 def _limits(settings: Settings) -> Iterator[Record]:

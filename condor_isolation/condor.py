@@ -39,6 +39,11 @@ class Config:
     directories: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
 
+    @property
+    def native_chroot(self) -> bool:
+        """Tell whether this HTCondor reads NAMED_CHROOT itself."""
+        return self.version < NAMED_CHROOT_GONE
+
     def value(self, name: str) -> str:
         """Return the value of the knob NAME with macros expanded, '' if it is unset."""
         knob = self.knobs.get(name)
@@ -48,7 +53,8 @@ class Config:
         """Return a boolean knob, None if it is unset or an expression."""
         return {"true": True, "false": False}.get(self.value(name).lower())
 
-    def paths(self, name: str) -> tuple[str, ...]:
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return the entries of a knob that is a list."""
         return tuple(word for word in re.split(r"[,\s]+", self.value(name)) if word)
 
 
@@ -143,7 +149,7 @@ def read_config() -> Config:
     files, commands = parse_sources(output("condor_config_val", "-config"))
     dump = output("condor_config_val", "-subsystem", "STARTER", "-dump", "-verbose")
     config = Config(version, effective(parse_dump(dump)), files, (), commands)
-    return Config(version, config.knobs, files, config.paths("LOCAL_CONFIG_DIR"), commands)
+    return Config(version, config.knobs, files, config.words("LOCAL_CONFIG_DIR"), commands)
 
 
 def master_pid(config: Config) -> int | None:

@@ -19,6 +19,7 @@ PYTHON = "/usr/bin/python3"
 # What every chroot needs.  /dev is the machine's, bound whole, so nothing below it is needed.
 SYSTEM_DIRECTORIES = ("/dev", "/proc", "/sys")
 SYSTEM_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/passwd", "/etc/group")
+PROGRAM_KNOBS = ("STARTER", "USER_JOB_WRAPPER", "ISOLATION_HOOK_PREPARE_JOB")
 NO_NEW_PRIVS = "\nNoNewPrivs:\t1\n"
 
 
@@ -205,7 +206,7 @@ def _named_paths(settings: Settings, config: Config, executes: Iterable[str]) ->
         paths.update(bind.source for bind in root.binds)
         paths.update(path for *_binds, path in nested(binds_of(settings, root)))
     paths.update(path for bind in settings.binds for path in (bind.source, bind.destination))
-    paths.update((PYTHON, config.value("STARTER"), config.value("USER_JOB_WRAPPER")))
+    paths.update((PYTHON, *(config.value(knob) for knob in PROGRAM_KNOBS)))
     paths.update((*config.files, *config.directories, _package()))
     return {path for path in paths if path.startswith("/")}
 

@@ -76,6 +76,8 @@ MESSAGES = (
      "see the reason"),
     ("CI-031", "BIND", "machine", "a path of a bind list cannot be bound",
      "run condor_isolation check"),
+    ("CI-032", "STDIO", "job", "the job's standard input, output or error is not what the job sees "
+     "at its path", "set should_transfer_files = YES, or ask the administrator for an ISOLATION_BIND"),
     ("CI-101", "NO_CONFIG", "config", "HTCondor's configuration cannot be read",
      "see what condor_config_val says and mend that"),
     ("CI-102", "UNKNOWN_KNOB", "config", "a knob that begins like ours is none of ours",
@@ -111,7 +113,7 @@ MESSAGES = (
     ("CI-117", "HTCONDOR_KNOB", "config", "a knob of HTCondor's works against the isolation",
      "set it as the message says"),
     ("CI-118", "NATIVE_CHROOT", "config", "NAMED_CHROOT is set where HTCondor itself still reads it",
-     "rename it to ISOLATION_NAMED_CHROOT"),
+     "move it to ISOLATION_NAMED_CHROOT and leave NAME=// of each name"),
     ("CI-119", "WRAPPER", "config", "USER_JOB_WRAPPER is not the package's",
      "set it to the installed job-wrapper"),
     ("CI-120", "HELPER", "config", "the setuid helper is missing or has not root's rights",

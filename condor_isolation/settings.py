@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Callable
 
@@ -109,9 +109,9 @@ SETTINGS = (
         "NAMED_CHROOT",
         "roots",
         "",
-        "Environments that jobs may ask for: NAME=/path pairs. Names are case sensitive. On "
-        "HTCondor before 25.5.1 the starter reads this knob itself: use ISOLATION_NAMED_CHROOT "
-        "there.",
+        "Environments that jobs may ask for: NAME=/path pairs. Names are case sensitive. HTCondor "
+        "before 25.5.1 reads this knob itself: put the pairs into ISOLATION_NAMED_CHROOT there, "
+        "and NAME=// for each name, which does nothing, into this one.",
     ),
     Setting(
         "ISOLATION_NAMED_CHROOT",
@@ -285,9 +285,19 @@ SETTINGS = (
         "The hook that holds a job with a readable reason (HTCondor 24.8 and later).",
         scope=FRAGMENT,
     ),
+    Setting(
+        "ISOLATION_COOL_DOWN",
+        "macro",
+        "60",
+        "Access point: a job whose wrapper could not start it waits this long (HTCondor 23.8 and "
+        "later).",
+        scope=FRAGMENT,
+        unit="seconds",
+    ),
 )
 
 BY_NAME = {row.name: row for row in SETTINGS}
+CHROOT_KNOBS = ("NAMED_CHROOT", "ISOLATION_NAMED_CHROOT")
 CHROOT_FIELDS = tuple(
     row.name[len("NAMED_CHROOT_<NAME>_") :] for row in SETTINGS if row.scope == CHROOT
 )
@@ -540,8 +550,9 @@ def chroot_key(name: str) -> str:
 class Reader:
     """Reads the rows of the table from KNOBS and gathers every problem on the way."""
 
-    def __init__(self, knobs: Knobs) -> None:
+    def __init__(self, knobs: Knobs, native_chroot: bool = False) -> None:
         self.knobs = knobs
+        self.root_knobs = CHROOT_KNOBS[1:] if native_chroot else CHROOT_KNOBS
         self.problems: list[Problem] = []
 
     def place(self, name: str) -> str:
@@ -579,17 +590,24 @@ class Reader:
 
     def chroot(self, root: Chroot) -> Chroot:
         """Return ROOT with its fields read."""
-        values = {}
+        found: dict[str, Any] = {}
         for name in CHROOT_FIELDS:
             row = BY_NAME[f"NAMED_CHROOT_<NAME>_{name}"]
             own = row.name.replace("<NAME>", chroot_key(root.name))
-            values[name.lower()] = self.value(_renamed(row, own))
-        return Chroot(root.name, root.path, root.knob, **values)
+            found[name] = self.value(replace(row, name=own))
+        return replace(
+            root,
+            users=found["USERS"],
+            groups=found["GROUPS"],
+            binds=found["BIND"],
+            read_only=found["READ_ONLY"],
+            description=found["DESCRIPTION"],
+        )
 
     def chroots(self) -> tuple[Chroot, ...]:
-        """Return the chroots of both knobs, each name once."""
+        """Return the chroots of the knobs that are ours, each name once."""
         found: dict[str, Chroot] = {}
-        for root in (*self("NAMED_CHROOT"), *self("ISOLATION_NAMED_CHROOT")):
+        for root in (root for knob in self.root_knobs for root in self(knob)):
             other = found.setdefault(chroot_key(root.name), root)
             if (other.name, other.path) != (root.name, root.path):
                 self.complain(
@@ -653,10 +671,6 @@ class Reader:
         self.complain(ERROR, "PREFIXED_KNOB", name, what, "set it without the prefix")
 
 
-def _renamed(row: Setting, name: str) -> Setting:
-    return Setting(name, row.kind, row.default, row.help, scope=row.scope)
-
-
 def _choice(word: str, names: Iterable[str]) -> str:
     names = list(names)
     near = difflib.get_close_matches(word, names, 1, 0.5)
@@ -708,9 +722,12 @@ def effective(knobs: Iterable[Knob]) -> dict[str, Knob]:
     return by_name
 
 
-def read(knobs: Knobs) -> tuple[Settings, tuple[Problem, ...]]:
-    """Given the effective KNOBS, return the settings and every problem of the values."""
-    reader = Reader(knobs)
+def read(knobs: Knobs, native_chroot: bool = False) -> tuple[Settings, tuple[Problem, ...]]:
+    """Given the effective KNOBS, return the settings and every problem of the values.
+
+    NATIVE_CHROOT tells that HTCondor itself still reads NAMED_CHROOT, so that it is not ours.
+    """
+    reader = Reader(knobs, native_chroot)
     chroots = reader.chroots()
     limits, expressions = reader.amounts()
     forced, expression = reader.job_chroot(chroots)
