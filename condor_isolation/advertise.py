@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MODE = "setuid"
+# condor_submit takes each job attribute that begins with Request for a request of a resource,
+# named by the rest: RequestedChroot gives the requirement regexp(RequestedChroot,
+# TARGET.edChroot), requested_chroot the same with TARGET.ed_chroot.  So that is what they find.
+NAME_LISTS = ("NamedChroot", "edChroot", "ed_chroot")
 LOOK_SECONDS = 0.5
 CHECK_SECONDS = 10.0
 REPEAT_SECONDS = 60.0
@@ -157,8 +161,8 @@ def make_ad(names: Sequence[str], able: bool, comment: str) -> str:
         f"IsolationMode = {quoted(MODE)}",
         f"IsolationRoots = {quoted(','.join(names))}",
     ]
-    if able and names:  # condor_submit makes jobs ask for this one by a regular expression
-        lines.append(f"NamedChroot = {quoted(','.join(names))}")
+    if able and names:
+        lines += [f"{attribute} = {quoted(','.join(names))}" for attribute in NAME_LISTS]
     if comment:
         lines.append(f"IsolationComment = {quoted(comment)}")
     return "".join(f"{line}\n" for line in lines)
@@ -177,6 +181,15 @@ def examine(policy: Policy) -> str:
     return make_ad(names, True, comment)
 
 
+def signature(path: str) -> str:
+    """Return what changes whenever the file at PATH does."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
+
+
 def publish(ad: str) -> None:
     """Hand AD to the startd; the line at its end makes it take effect now."""
     sys.stdout.write(ad + "- update:true\n")
@@ -188,10 +201,11 @@ def main(policy_path: str, mark: str) -> None:
     policy = Policy(policy_path)
     startd = os.getppid()
     checked = published = -REPEAT_SECONDS
-    healthy = last = ""
+    healthy = last = seen = ""
     while os.getppid() == startd:
         now = time.monotonic()
-        if now - checked >= CHECK_SECONDS:
+        if now - checked >= CHECK_SECONDS or seen != signature(policy_path):
+            seen = signature(policy_path)
             healthy, checked = examine(policy), now
         reason = fault(mark, time.time())
         ad = make_ad([], False, reason) if reason else healthy
