@@ -141,13 +141,13 @@ def start_job(_leaves_nothing: None) -> Iterator[Callable[..., Running]]:
     def start(
         command: Sequence[str],
         *,
-        policy: Policy = b"",
+        policy: Policy | None = None,
         plan: Plan = (),
         planner: str | None = None,
         **how: Any,
     ) -> Running:
-        if isinstance(policy, dict) or not policy:
-            policy = policies.encode(**dict(policy))
+        if not isinstance(policy, bytes):
+            policy = policies.encode(**(policy or {}))
         policies.install(policy)
         if not isinstance(plan, bytes):
             plan = policies.records.encode("plan", plan)
@@ -165,9 +165,9 @@ def start_job(_leaves_nothing: None) -> Iterator[Callable[..., Running]]:
 def run_job(start_job: Callable[..., Running]) -> RunJob:
     """Start a job and return its Result."""
 
-    def run(command: Sequence[str], **how: Any) -> Result:
+    def run(command: Sequence[str], *, seconds: float = starter.SECONDS_MAX, **how: Any) -> Result:
         MARK.unlink(missing_ok=True)
-        return start_job(command, **how).wait()
+        return start_job(command, **how).wait(seconds)
 
     return run
 
@@ -180,6 +180,18 @@ def run_python(run_job: RunJob) -> RunJob:
         return run_job(["/usr/bin/python3", "-I", "-c", code, *arguments], **how)
 
     return run
+
+
+@pytest.fixture
+def chroot(_leaves_nothing: None) -> Iterator[Path]:
+    """A second chroot, for tests that spoil it."""
+    path = TINY.with_name("spoilt")
+    shutil.copytree(TINY, path, symlinks=True, ignore=shutil.ignore_patterns("usr"))
+    (path / "usr").mkdir()
+    subprocess.run(["mount", "--bind", "/usr", path / "usr"], check=True)
+    yield path
+    subprocess.run(["umount", path / "usr"], check=True)
+    shutil.rmtree(path)
 
 
 def line_of(result: Result) -> str:
@@ -262,3 +274,12 @@ def neighbour(start_job: Callable[..., Running]) -> Callable[..., Running]:
         return job
 
     return start
+
+
+def assert_unprivileged(result: Result, *words: str) -> None:
+    """Check the refusal of a helper that is not root's: it can mark nothing."""
+    line = line_of(result)
+    assert line.startswith("CI-001: "), line
+    for word in words:
+        assert word in line, line
+    assert result.error_file is not None, "the job completes"

@@ -36,6 +36,7 @@ GROUPS = (1000, 2000, 2001)
 
 NOT_STARTED = 96  # exit status of a stand-in, or of its child, whose own code failed
 SECONDS_MAX = 30.0
+PTRACE_DETACH = 17
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,7 +49,8 @@ class Start:
 
     layout: str = "nested"  # since 25.4; "flat": before
     wrapper: str | None = WRAPPER  # None: without the helper
-    argv: Sequence[str] | None = None  # the whole of it, beginning with the program
+    argv: Sequence[str] | None = None  # the whole of it
+    program: str = ""  # "": the first of argv
     uid: int = ALICE
     gid: int = ALICE
     groups: Sequence[int] = GROUPS
@@ -142,12 +144,13 @@ class Running:
     def has_ended(self) -> bool:
         return bool(select.select([self._ends["report"]], [], [], 0)[0])
 
-    def wait(self, seconds: float = SECONDS_MAX) -> Result:
-        """Return how the job ended."""
+    def wait(self, seconds: float = SECONDS_MAX, *, kill: bool = True) -> Result:
+        """Return how the job ended; one that does not end within SECONDS is an error."""
         end = time.monotonic() + seconds
         while "report" in self._ends:
             if not self._pump(end - time.monotonic()):
-                self.kill()
+                if kill:
+                    self.kill()
                 raise AssertionError(f"did not end within {seconds} s: {self._text}")
         while self._ends and self._pump(0.3):
             pass  # what is left in the pipes; a process that outlived the job may hold them
@@ -229,19 +232,25 @@ def _run_starter(
         _make_sandbox(sandbox, scratch, start)
         start.prepare(scratch)
         if start.parent_uid != 0:
+            os.setgroups(start.groups)
+            os.setresgid(start.gid, start.gid, start.gid)
             os.setresuid(start.parent_uid, start.parent_uid, start.parent_uid)
         pid = os.fork()
         if pid == 0:
             _become_job(command, start, scratch, stdin, ends)
         os.write(ends["report"], struct.pack("i", pid))
-        for end in (stdin, ends["stdout"], ends["stderr"]):
+        for end in (stdin, ends["stdout"]):
             os.close(end)
         if start.parent_uid == 0:
             os.setresuid(0, CONDOR, 0)
-        os.write(ends["report"], struct.pack("i", os.waitpid(pid, 0)[1]))
+        status = os.waitpid(pid, 0)[1]
+        if os.WIFSTOPPED(status):  # traced, for SuspendJobAtExec
+            libc.ptrace(PTRACE_DETACH, pid, 0, 0)
+            status = os.waitpid(pid, 0)[1]
+        os.write(ends["report"], struct.pack("i", status))
         status = 0
     except BaseException:
-        traceback.print_exc()
+        os.write(ends["stderr"], traceback.format_exc().encode())
     finally:
         os._exit(status)
 
@@ -279,7 +288,7 @@ def _become_job(
             signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
         os.umask(start.umask)
         start.before_drop()
-        if start.uid != 0:
+        if start.uid != 0 and start.parent_uid == 0:
             os.setgroups(start.groups)
             os.setresgid(start.gid, start.gid, start.gid)
             os.setresuid(start.uid, start.uid, start.uid)
@@ -288,10 +297,10 @@ def _become_job(
         wrapped = [*([start.wrapper] if start.wrapper else []), *command]
         argv = wrapped if start.argv is None else start.argv
         signal.pthread_sigmask(signal.SIG_SETMASK, start.blocked)
-        execve(argv[0] if argv else HELPER, argv, environment(scratch, start), start.rlimits)
+        execve(start.program or argv[0], argv, environment(scratch, start), start.rlimits)
     except BaseException:
         with suppress(OSError):
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(NOT_STARTED)
 
@@ -310,7 +319,9 @@ def execve(
     raw_argv = (ctypes.c_char_p * (len(raw) + 1))(*raw, None)
     raw_entries = (ctypes.c_char_p * (len(entries) + 1))(*entries, None)
     raw_program = os.fsencode(program)
-    for which, limits in rlimits.items():
+    # HTCondor raises the soft limit of the stack to the hard one for a job without StackSize.
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    for which, limits in {resource.RLIMIT_STACK: (hard, hard), **rlimits}.items():
         resource.setrlimit(which, limits)
     libc.execve(raw_program, raw_argv, raw_entries)
     number = ctypes.get_errno()

@@ -16,18 +16,6 @@ ROOTS = [("tiny", str(TINY), "ro")]
 IN_TINY = {"plan": [("root", "tiny")]}
 
 
-@pytest.fixture
-def chroot(_leaves_nothing):
-    """A second chroot, for tests that spoil it."""
-    path = Path("/chroots/spoilt")
-    shutil.copytree(TINY, path, symlinks=True, ignore=shutil.ignore_patterns("usr"))
-    (path / "usr").mkdir()
-    subprocess.run(["mount", "--bind", "/usr", path / "usr"], check=True)
-    yield path
-    subprocess.run(["umount", path / "usr"], check=True)
-    shutil.rmtree(path)
-
-
 def in_(path, access="ro", **more):
     return {
         "policy": {"root": [("spoilt", str(path), access)], **more},
