@@ -128,6 +128,8 @@ MESSAGES = (
      "take some out"),
     ("CI-125", "APPLY", "config", "the policy could not be installed; the old one stays",
      "see the message"),
+    ("CI-033", "SCRATCH", "job", "a private directory cannot be made in the scratch directory",
+     "leave tmp and var in the scratch directory to HTCondor; see ISOLATION_TMP_SIZE"),
 )  # fmt: skip
 
 BY_ID = {row[0]: row for row in MESSAGES}

@@ -27,7 +27,7 @@ UNITS = {
     "memory-high": (1 << 20, "MiB", 1 << 20),
     "memory-low": (1 << 20, "MiB", 0),
     "swap-max": (1 << 20, "MiB", 0),
-    "pids-max": (1, "processes", 1),
+    "pids-max": (1, "processes", 8),
     "cpu-max": (1000, "cores", 10),
     "cpu-weight": (1, "", 1),
 }

@@ -143,10 +143,15 @@ static int limit_one(const struct job *job, enum limit limit, bool unified)
     return group < 0 ? -1 : put(group, limit, unified, job->limits[limit]);
 }
 
+static bool is_asked(const struct job *job, enum limit limit)
+{
+    return job->limits[limit] != (interfaces[limit].may_rise ? 0 : UINT64_MAX);
+}
+
 void cgroup_limit(struct job *job)
 {
     bool unified = access(CGROUPS "/cgroup.controllers", F_OK) == 0;
     for (enum limit limit = 0; limit < LIMIT_COUNT && job_wants(job, CONTROL_LIMITS); limit++)
-        if (job->limits[limit] != UINT64_MAX && limit_one(job, limit, unified) != 0)
+        if (is_asked(job, limit) && limit_one(job, limit, unified) != 0)
             job_control(job, CONTROL_LIMITS, -1, limit_words[limit]);
 }

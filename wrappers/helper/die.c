@@ -16,14 +16,14 @@
 
 static int channel = -1;
 static int mark_directory = -1;
-static bool starter_waits;
+static bool called_by_hand;
 static uid_t user = (uid_t)-1;
 static gid_t group = (gid_t)-1;
 static char error_file[FIELD_BYTES_MAX + 1];
 
 void die_through(int fd) { channel = fd; }
 
-void die_knows_starter(void) { starter_waits = true; }
+void die_knows_no_starter(void) { called_by_hand = true; }
 
 void die_knows_user(uid_t uid, gid_t gid)
 {
@@ -44,6 +44,12 @@ void die_prepare_mark(void)
     if (mkdir(RUN_DIRECTORY, 0755) != 0 && errno != EEXIST)
         return; /* a machine without /run still runs jobs; it only stops matching later */
     mark_directory = open(RUN_DIRECTORY, O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+void die_give_up_mark(void)
+{
+    close(mark_directory);
+    mark_directory = -1;
 }
 
 void log_line(const char *line)
@@ -96,6 +102,7 @@ static bool write_error_file(const char *line)
     if (stat(scratch, &status) == 0)
         chmod(scratch, (status.st_mode | 0111) & 0777);
     unlink(error_file);
+    close(STDIN_FILENO); /* a job may have been left three descriptors */
     OWNED_FD fd = open(error_file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd >= 0) {
         fchmod(fd, 0644);
@@ -120,7 +127,7 @@ _Noreturn static void tell(enum blame blame, const char *line)
     }
     log_line(line);
     become_user();
-    if (!starter_waits || error_file[0] == '\0') {
+    if (called_by_hand || error_file[0] == '\0') {
         write_line(STDERR_FILENO, line);
         _exit(126);
     }
@@ -149,6 +156,13 @@ _Noreturn void die_line(enum blame blame, const char *line)
     tell(blame, copy);
 }
 
+/* What one job may have used up, for itself or for all: no reason to stop the machine. */
+static bool is_scarce(int error)
+{
+    return error == EAGAIN || error == ENOMEM || error == ENOSPC || error == EDQUOT ||
+           error == EMFILE || error == ENFILE;
+}
+
 _Noreturn static void die_with(enum blame blame, const char *id, const char *remedy, int error,
                                const char *format, va_list arguments)
 {
@@ -161,7 +175,7 @@ _Noreturn static void die_with(enum blame blame, const char *id, const char *rem
                  name != NULL ? name : "errno", strerrordesc_np(error), remedy);
     else
         snprintf(line, sizeof line, "%s: %s; %s", id, reason, remedy);
-    die_line(blame, line);
+    die_line(is_scarce(error) ? BLAME_JOB : blame, line);
 }
 
 _Noreturn void die(enum blame blame, const char *id, const char *remedy, const char *format, ...)

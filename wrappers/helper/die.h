@@ -24,10 +24,13 @@ void die_through(int fd);
 /* What is known about the caller; each may be called as soon as it is. */
 void die_knows_environment(char *const *environment);
 void die_knows_user(uid_t uid, gid_t gid);
-void die_knows_starter(void);
+void die_knows_no_starter(void); /* until then one is supposed to wait */
 
 /* Opens the directory of the fault mark while the helper still sees the host. */
 void die_prepare_mark(void);
+
+/* Closes it again: without root's rights there is no mark to write. */
+void die_give_up_mark(void);
 
 /* Writes LINE to the system's log. */
 void log_line(const char *line);

@@ -55,15 +55,16 @@ static void check_parent(struct caller *caller)
     caller->starter = getppid();
     snprintf(path, sizeof path, "/proc/%d", (int)caller->starter);
     OWNED_FD process = open(path, O_DIRECTORY | O_CLOEXEC);
-    if (caller->starter == 0) {
-        die_knows_starter();
+    if (caller->starter == 0)
         die(MSG_NOT_STARTER, "the parent process is in another PID namespace "
                              "(set USE_PID_NAMESPACES = False)");
-    }
-    if (process < 0 || !parent_is_root(process))
+    if (process < 0)
+        die_errno(MSG_INHERITED, "open %s", path);
+    if (!parent_is_root(process)) {
+        die_knows_no_starter();
         die(MSG_NOT_STARTER, "the parent process %d is no program of root's",
             (int)caller->starter);
-    die_knows_starter();
+    }
     if (geteuid() == 0 && (fstatat(process, "exe", &caller->starter_program, 0) != 0 ||
                            getppid() != caller->starter))
         die_errno(MSG_NOT_STARTER, "the parent process %d went away", (int)caller->starter);
@@ -73,6 +74,7 @@ void identify(struct caller *caller)
 {
     uid_t effective, saved;
     gid_t effective_group, saved_group;
+    die_knows_environment(environ); /* as far as the C library left it: enough for a message */
     if (getresuid(&caller->uid, &effective, &saved) != 0 ||
         getresgid(&caller->gid, &effective_group, &saved_group) != 0)
         die_errno(MSG_INHERITED, "getresuid");
@@ -81,6 +83,7 @@ void identify(struct caller *caller)
     check_privileged(effective);
     if (caller->uid == 0)
         die(MSG_UID, "the job's uid is 0");
+    prctl(PR_SET_DUMPABLE, 0);
     keep_groups(caller);
     /* From here to the drop no process of the same uid may signal or inspect us. */
     if (setgroups(0, NULL) != 0 || setresgid(0, 0, 0) != 0 || setresuid(0, 0, 0) != 0)
@@ -150,6 +153,7 @@ void drop_for_good(const struct caller *caller, bool no_new_privs)
     become_caller(caller);
     /* A new id makes a process dumpable again as fs.suid_dumpable says: never ours. */
     prctl(PR_SET_DUMPABLE, 0);
+    die_give_up_mark();
     prove_no_capabilities();
     if (!no_new_privs)
         return;

@@ -4,7 +4,8 @@
 #include "inherit.h"
 
 #include <linux/magic.h>
-#include <sys/prctl.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/vfs.h>
@@ -13,21 +14,53 @@
 
 /* ARG_MAX is at most 3/4 of an 8 MiB stack; anything larger is no environment of the kernel's. */
 #define ENVIRONMENT_BYTES_MAX (8u << 20)
+#define SECURE_STACK ((rlim_t)8 << 20) /* _STK_LIM */
 #define FILES_MAX 65536 /* 1,024 binds and 4,096 chroots need far fewer */
 #define FIRST_SIGNAL 1
 
 static void open_standard_descriptors(void)
 {
-    int fd;
-    do {
-        fd = open("/dev/null", O_RDWR);
-        if (fd < 0)
-            _exit(126); /* there is nowhere to tell it */
-    } while (fd <= 2);
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            die_errno(MSG_INHERITED, "open /dev/null as descriptor %d", fd);
     /* Anything else that the caller left open could be a directory outside the isolation. */
     if (syscall(SYS_close_range, 3u, ~0u, 0u) != 0)
         for (int other = (int)sysconf(_SC_OPEN_MAX); other > 2; other--)
             close(other);
+}
+
+static void keep_standard(struct standard *standard, int fd)
+{
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, standard->path, sizeof standard->path);
+    standard->flags = fcntl(fd, F_GETFL);
+    if (length <= 0 || standard->flags < 0 || fstat(fd, &standard->status) != 0)
+        die_errno(MSG_INHERITED, "look at descriptor %d", fd);
+    if ((size_t)length == sizeof standard->path)
+        die(MSG_STDIO, "the path of descriptor %d is too long", fd);
+    standard->path[standard->path[0] == '/' ? length : 0] = '\0';
+}
+
+static bool is_visible(const struct standard *standard)
+{
+    struct stat inside;
+    struct statvfs filesystem;
+    bool writable = (standard->flags & O_ACCMODE) != O_RDONLY;
+    return lstat(standard->path, &inside) == 0 && inside.st_dev == standard->status.st_dev &&
+           inside.st_ino == standard->status.st_ino && statvfs(standard->path, &filesystem) == 0 &&
+           !(writable && (filesystem.f_flag & ST_RDONLY) != 0);
+}
+
+void inherit_verify_standard(const struct inherited *inherited)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        const struct standard *standard = &inherited->standard[fd];
+        if (S_ISDIR(standard->status.st_mode) || (standard->flags & O_PATH) != 0)
+            die(MSG_STDIO, "descriptor %d is a directory, %s", fd, standard->path);
+        if (standard->path[0] != '\0' && !is_visible(standard))
+            die(MSG_STDIO, "descriptor %d, %s, is not there for the job", fd, standard->path);
+    }
 }
 
 static void check_proc(void)
@@ -106,37 +139,26 @@ static void stop_timers(void)
     setitimer(ITIMER_PROF, &never, NULL);
 }
 
-void inherit(struct inherited *inherited, int argc, char **argv)
+/* The kernel cuts the soft stack limit to 8 MiB for a privileged exec (setup_new_exec), before
+ * we can read it.  HTCondor gives jobs the hard limit as soft one, and so do we. */
+static void mend_stack_limit(struct rlimit *limit)
 {
-    prctl(PR_SET_DUMPABLE, 0);
-    open_standard_descriptors();
-    stop_timers();
-    keep_signals(inherited);
-    check_proc();
-    size_t size;
-    char *text = read_environment(&size);
-    inherited->environment = split_environment(text, size);
-    die_knows_environment(inherited->environment);
-    inherited->umask = umask(022);
-    keep_directory(inherited);
+    if (limit->rlim_cur == SECURE_STACK && limit->rlim_max > limit->rlim_cur)
+        limit->rlim_cur = limit->rlim_max;
+}
+
+/* NPROC is left alone: it is counted for the job's user, and our fork is one of them. */
+static void raise_limits(struct inherited *inherited)
+{
+    static const __rlimit_resource_t raised[] = { RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_FSIZE,
+                                                  RLIMIT_AS,     RLIMIT_DATA,  RLIMIT_CPU };
     for (unsigned i = 0; i < RLIM_NLIMITS; i++)
         if (getrlimit(i, &inherited->limits[i]) != 0)
             die_errno(MSG_INHERITED, "getrlimit %u", i);
-    if (chdir("/") != 0)
-        die_errno(MSG_INHERITED, "chdir /");
-    inherited->command = argc > 2 ? argv + 2 : NULL;
-}
-
-void inherit_raise_limits(const struct inherited *inherited)
-{
-    /* NPROC is left alone: it is counted for the job's user, and our fork is one of them. */
-    static const __rlimit_resource_t raised[] = { RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_CPU,
-                                                  RLIMIT_NOFILE };
     for (size_t i = 0; i < LENGTH(raised); i++) {
         const rlim_t most = raised[i] == RLIMIT_NOFILE ? FILES_MAX : RLIM_INFINITY;
-        const struct rlimit endless = { most, most };
         const rlim_t hard = inherited->limits[raised[i]].rlim_max;
-        const struct rlimit all_there_is = { hard, hard };
+        const struct rlimit endless = { most, most }, all_there_is = { hard, hard };
         /* A container may lack CAP_SYS_RESOURCE.  What is too little then fails by itself. */
         if (setrlimit(raised[i], &endless) != 0 && setrlimit(raised[i], &all_there_is) != 0)
             die_errno(MSG_INHERITED, "raise limit %d", (int)raised[i]);
@@ -144,6 +166,26 @@ void inherit_raise_limits(const struct inherited *inherited)
     const struct rlimit no_dump = { 0, inherited->limits[RLIMIT_CORE].rlim_max };
     if (setrlimit(RLIMIT_CORE, &no_dump) != 0)
         die_errno(MSG_INHERITED, "lower the limit of dumps");
+    mend_stack_limit(&inherited->limits[RLIMIT_STACK]);
+}
+
+void inherit(struct inherited *inherited, int argc, char **argv)
+{
+    raise_limits(inherited);
+    open_standard_descriptors();
+    stop_timers();
+    keep_signals(inherited);
+    check_proc();
+    for (int fd = 0; fd <= 2; fd++)
+        keep_standard(&inherited->standard[fd], fd);
+    size_t size;
+    char *text = read_environment(&size);
+    inherited->environment = split_environment(text, size);
+    inherited->umask = umask(022);
+    keep_directory(inherited);
+    if (chdir("/") != 0)
+        die_errno(MSG_INHERITED, "chdir /");
+    inherited->command = argc > 2 ? argv + 2 : NULL;
 }
 
 void inherit_restore_limits(const struct inherited *inherited)

@@ -6,22 +6,32 @@
 
 #include "common.h"
 
+/* A standard descriptor as the starter opened it, outside the isolation. */
+struct standard {
+    char path[FIELD_BYTES_MAX + 1]; /* "" : a pipe or socket, which has none */
+    struct stat status;
+    int flags;
+};
+
 struct inherited {
     char **command;     /* the job's argv: HTCondor's command line behind the wrapper */
     char **environment; /* the job's, whole: what getenv has lost under AT_SECURE as well */
     char *directory;    /* working directory, as a path; NULL if it has none any more */
     struct stat directory_status;
+    struct standard standard[3];
     struct rlimit limits[RLIM_NLIMITS];
     sigset_t mask;
     sigset_t ignored;
     mode_t umask;
 };
 
-/* Standard descriptors open, no others; all signals blocked; no dumps; roomy limits. */
+/* Limits roomy; standard descriptors open, no others; all signals blocked; no dumps. */
 void inherit(struct inherited *inherited, int argc, char **argv);
 
-/* The rest, for which root's rights are needed: limits that a job set too low for us. */
-void inherit_raise_limits(const struct inherited *inherited);
+/* Inside the isolation, as the job: dies unless each standard descriptor that has a path is what
+ * the job would get at that path.  The starter opens what the job names in In, Out and Err with
+ * the job's rights, but among all that the machine has: another job's file, or a directory. */
+void inherit_verify_standard(const struct inherited *inherited);
 
 /* Gives limits back; to be called before root's rights are dropped. */
 void inherit_restore_limits(const struct inherited *inherited);

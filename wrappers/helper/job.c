@@ -9,6 +9,8 @@
 
 #include "die.h"
 
+#define PIDS_LEAST 8 /* monitor, init and a shell with a pipe must fit */
+
 static const char *const control_words[] = { WORDS_CONTROL };
 static const char *const limit_words[] = { WORDS_LIMIT };
 
@@ -117,6 +119,7 @@ static void authorise_limits(struct job *job, const struct records *plan)
     const struct record *limit = NULL;
     for (size_t i = 0; i < LIMIT_COUNT; i++)
         job->limits[i] = UINT64_MAX;
+    job->limits[LIMIT_MEMORY_LOW] = 0; /* a protection is the policy's to give */
     while ((limit = records_next(&job->policy->records, POLICY_LIMIT, limit)) != NULL)
         job->limits[limit->number[0]] = limit->number[1];
     while ((limit = records_next(plan, PLAN_LIMIT, limit)) != NULL) {
@@ -126,6 +129,9 @@ static void authorise_limits(struct job *job, const struct records *plan)
                 limit->field[1], (unsigned long long)*ceiling);
         *ceiling = limit->number[1];
     }
+    if (job->limits[LIMIT_PIDS_MAX] < PIDS_LEAST)
+        die(MSG_LIMIT, "pids-max of %llu is under %d",
+            (unsigned long long)job->limits[LIMIT_PIDS_MAX], PIDS_LEAST);
 }
 
 void job_authorise(struct job *job, const struct records *plan)

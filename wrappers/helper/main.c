@@ -34,10 +34,9 @@ int main(int argc, char **argv)
     struct policy policy = { 0 };
     struct records plan = { 0 };
 
-    inherit(&inherited, argc, argv);
     identify(&caller);
+    inherit(&inherited, argc, argv);
     die_prepare_mark();
-    inherit_raise_limits(&inherited);
     policy_load(&policy);
     policy_admit(&policy, &caller, argc, argv);
     if (policy_number(&policy, POLICY_ENABLE, 1) == 0)

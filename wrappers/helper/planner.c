@@ -27,9 +27,13 @@ struct output {
 
 static void set_limit(__rlimit_resource_t resource, rlim_t value)
 {
-    const struct rlimit limit = { value, value };
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) != 0)
+        die_errno(MSG_NO_PLANNER, "getrlimit");
+    limit.rlim_max = limit.rlim_max < value ? limit.rlim_max : value;
+    limit.rlim_cur = limit.rlim_max;
     if (setrlimit(resource, &limit) != 0)
-        _exit(EXEC_FAILED);
+        die_errno(MSG_NO_PLANNER, "setrlimit");
 }
 
 _Noreturn static void become_planner(const struct policy *policy, const struct caller *caller,

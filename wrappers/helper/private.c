@@ -6,6 +6,7 @@
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
 
+#include "die.h"
 #include "view.h"
 #include "view_steps.h"
 
@@ -38,7 +39,10 @@ static int copy_backing(const struct job *job, const char *path, uint64_t attrib
     setfsuid(0);
     setfsgid(0);
     errno = error;
-    int tree = directory < 0 ? -1 : tree_copy(directory, "");
+    /* Whatever stands in the way is the job's own: it must not stop the machine. */
+    if (directory < 0)
+        die_errno(MSG_SCRATCH, "make %s in the scratch directory", view_backing(path));
+    int tree = tree_copy(directory, "");
     return tree >= 0 && tree_set(tree, attributes) != 0 ? -1 : tree;
 }
 

@@ -50,6 +50,7 @@ static void leave_standard_descriptors(int null)
     for (int fd = 0; fd <= 2; fd++)
         if (dup2(null, fd) != fd)
             die_errno(MSG_SUPERVISOR, "dup2");
+    close(null);
 }
 
 /* Waits for MAIN, reaping whatever else ends, and passes signals on to it. */
@@ -101,13 +102,15 @@ _Noreturn static void run_init(struct job *job, int channel, int null,
     sigfillset(&all);
     die_through(channel);
     enter_namespaces(job);
+    verify_namespaces(job, host);
     view_build(job);
-    verify(job, host);
+    verify_view(job);
     close(job->sandbox);
     close(job->scratch);
     close(job->policy->fd);
     inherit_restore_limits(job->inherited);
     drop_for_good(job->caller, job_wants(job, CONTROL_NO_NEW_PRIVS));
+    inherit_verify_standard(job->inherited);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     await_monitor(channel);
     pid_t main_process = fork();
@@ -199,6 +202,9 @@ _Noreturn void supervise(struct job *job)
         die_errno(MSG_SUPERVISOR, "socketpair");
     sigfillset(&all);
     pid_t init = start_init(job, ends, null);
+    close(job->sandbox);
+    close(job->scratch);
+    close(job->policy->fd);
     drop_for_good(job->caller, true);
     if (take_report(ends[0], &report) && report.type == READY)
         send(ends[0], &go, 1, MSG_NOSIGNAL);

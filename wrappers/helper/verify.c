@@ -44,7 +44,7 @@ static void check_namespace(const struct job *job, enum control control, const s
         fail(control, "the namespace", "is the machine's");
 }
 
-static void check_namespaces(const struct job *job, const struct namespaces *host)
+void verify_namespaces(const struct job *job, const struct namespaces *host)
 {
     struct namespaces own;
     verify_note_namespaces(&own);
@@ -223,9 +223,8 @@ static const struct {
     { CONTROL_READ_ONLY, check_read_only },
 };
 
-void verify(const struct job *job, const struct namespaces *host)
+void verify_view(const struct job *job)
 {
-    check_namespaces(job, host);
     check_root(job);
     for (size_t i = 0; i < LENGTH(checks); i++)
         if (job->in_force[checks[i].control])

@@ -10,5 +10,8 @@ struct namespaces {
 
 void verify_note_namespaces(struct namespaces *host);
 
-/* In the job's root and namespaces, before root's rights go: dies on any difference. */
-void verify(const struct job *job, const struct namespaces *host);
+/* In the job's namespaces, while the machine's /proc is there: dies on any difference. */
+void verify_namespaces(const struct job *job, const struct namespaces *host);
+
+/* In the job's root, before root's rights go: dies on any difference. */
+void verify_view(const struct job *job);

@@ -54,7 +54,7 @@ static void run_step(struct view *view, enum control control, int (*step)(struct
 static void place_dev(struct view *view)
 {
     if (view_place(view, view->dev, "/dev") != 0)
-        die_errno(MSG_MOUNT_POINT, "mount on /dev");
+        die_errno(MSG_MOUNT_POINT, "mount on /dev in %s", view_root_name(view));
 }
 
 static void enter_root(struct view *view)
