@@ -46,7 +46,8 @@ static bool lists(const char *controllers, const char *controller)
  * directory below CGROUPS.  Lines are ID:CONTROLLERS:PATH (cgroups(7)). */
 static bool find_group(const char *process, const char *controller, char *path, size_t size)
 {
-    char name[64], line[2 * FIELD_BYTES_MAX];
+    static char line[2 * FIELD_BYTES_MAX];
+    char name[64];
     snprintf(name, sizeof name, "/proc/%s/cgroup", process);
     FILE *file = fopen(name, "re");
     bool found = false;
@@ -80,7 +81,8 @@ static void leave_scope(char *path)
 /* Opens the group that is this job's alone, or fails: limits must not fall on the daemons. */
 static int open_group(const struct job *job, const char *controller)
 {
-    char starter[16], own[FIELD_BYTES_MAX], other[FIELD_BYTES_MAX];
+    char starter[16];
+    static char own[FIELD_BYTES_MAX], other[FIELD_BYTES_MAX];
     struct statfs status;
     snprintf(starter, sizeof starter, "%d", (int)job->caller->starter);
     if (!find_group("self", controller, own, sizeof own) ||

@@ -23,7 +23,7 @@ static int cover_execute(struct view *view, const char *execute, bool own)
         return -1;
     if (!own)
         return 0;
-    char path[FIELD_BYTES_MAX + 64];
+    static char path[FIELD_BYTES_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", execute, view->job->sandbox_name);
     int result = view_place(view, view->sandbox, path);
     view->object = execute;
@@ -48,8 +48,8 @@ static int cover_around_execute(struct view *view, const char *path, const char 
 {
     const struct tree_option options[] = { { "mode", "0555" }, { "size", "64k" }, { 0 } };
     OWNED_FD cover = tree_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    if (cover < 0 || tree_make_directories(cover, execute, 0755) != 0 ||
-        tree_set(cover, MOUNT_ATTR_RDONLY) != 0)
+    OWNED_FD place = cover < 0 ? -1 : tree_make_directories(cover, execute, 0755);
+    if (place < 0 || tree_set(cover, MOUNT_ATTR_RDONLY) != 0)
         return -1;
     return view_place(view, cover, path);
 }

@@ -55,7 +55,7 @@ void die_give_up_mark(void)
 void log_line(const char *line)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
-    char datagram[REPORT_BYTES_MAX + 64];
+    static char datagram[REPORT_BYTES_MAX + 64];
     /* 35 is facility daemon, severity error; the tag is fixed, so that no argv reaches the log */
     int length = snprintf(datagram, sizeof datagram, "<35>condor-isolation[%d]: uid %u: %s",
                           (int)getpid(), (unsigned)user, line);
@@ -84,18 +84,16 @@ static void mark_machine(const char *line)
 
 static void become_user(void)
 {
-    if (geteuid() != 0)
-        return;
-    if (user == (uid_t)-1 || setgroups(0, NULL) != 0 || setresgid(group, group, group) != 0 ||
-        setresuid(user, user, user) != 0)
-        error_file[0] = '\0'; /* nothing of the job's is touched as root */
+    if ((geteuid() == 0 && setgroups(0, NULL) != 0) || user == (uid_t)-1 ||
+        setresgid(group, group, group) != 0 || setresuid(user, user, user) != 0)
+        error_file[0] = '\0'; /* nothing of the job's is touched with another's rights */
 }
 
 /* The starter looks for the file as user condor, who may not enter the scratch directory
  * unless it is made traversable (design.md, fact 3). */
 static bool write_error_file(const char *line)
 {
-    char copy[sizeof error_file];
+    static char copy[sizeof error_file];
     struct stat status;
     memcpy(copy, error_file, sizeof copy);
     const char *scratch = dirname(copy);
@@ -109,7 +107,7 @@ static bool write_error_file(const char *line)
         write_line(fd, line); /* on a full disk the empty file still stops the completion */
         return true;
     }
-    char machine_ad[sizeof error_file + 16];
+    static char machine_ad[sizeof error_file + 16];
     snprintf(machine_ad, sizeof machine_ad, "%s/.machine.ad", scratch);
     return rename(machine_ad, error_file) == 0;
 }
@@ -119,7 +117,7 @@ _Noreturn static void tell(enum blame blame, const char *line)
     if (blame == BLAME_MACHINE)
         mark_machine(line);
     if (channel >= 0) {
-        char report[REPORT_BYTES_MAX];
+        static char report[REPORT_BYTES_MAX];
         int length = snprintf(report, sizeof report, "%c%d%s", REPORT_FAILED, (int)blame, line);
         if (length < 0 || write(channel, report, strnlen(report, sizeof report)) < 0)
             _exit(126); /* the monitor has died */
@@ -150,7 +148,7 @@ static void make_printable(char *line)
 
 _Noreturn void die_line(enum blame blame, const char *line)
 {
-    char copy[REPORT_BYTES_MAX - 8];
+    static char copy[REPORT_BYTES_MAX - 8];
     snprintf(copy, sizeof copy, "%s", line);
     make_printable(copy);
     tell(blame, copy);
@@ -166,8 +164,8 @@ static bool is_scarce(int error)
 _Noreturn static void die_with(enum blame blame, const char *id, const char *remedy, int error,
                                const char *format, va_list arguments)
 {
-    char reason[1024];
-    char line[REPORT_BYTES_MAX];
+    static char reason[1024];
+    static char line[REPORT_BYTES_MAX];
     vsnprintf(reason, sizeof reason, format, arguments);
     const char *name = error != 0 ? strerrorname_np(error) : NULL;
     if (error != 0)

@@ -148,7 +148,7 @@ static void mend_stack_limit(struct rlimit *limit)
 }
 
 /* NPROC is left alone: it is counted for the job's user, and our fork is one of them. */
-static void raise_limits(struct inherited *inherited)
+void inherit_limits(struct inherited *inherited)
 {
     static const __rlimit_resource_t raised[] = { RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_FSIZE,
                                                   RLIMIT_AS,     RLIMIT_DATA,  RLIMIT_CPU };
@@ -171,7 +171,6 @@ static void raise_limits(struct inherited *inherited)
 
 void inherit(struct inherited *inherited, int argc, char **argv)
 {
-    raise_limits(inherited);
     open_standard_descriptors();
     stop_timers();
     keep_signals(inherited);

@@ -25,7 +25,10 @@ struct inherited {
     mode_t umask;
 };
 
-/* Limits roomy; standard descriptors open, no others; all signals blocked; no dumps. */
+/* Limits are kept and made roomy, before anything else can fail for want of them. */
+void inherit_limits(struct inherited *inherited);
+
+/* Standard descriptors open, no others; all signals blocked; the rest kept. */
 void inherit(struct inherited *inherited, int argc, char **argv);
 
 /* Inside the isolation, as the job: dies unless each standard descriptor that has a path is what

@@ -29,11 +29,12 @@ _Noreturn static void run_plain(const struct inherited *inherited, const struct 
 
 int main(int argc, char **argv)
 {
-    struct inherited inherited = { 0 };
+    static struct inherited inherited; /* large: a job may have a small stack */
     struct caller caller = { 0 };
     struct policy policy = { 0 };
     struct records plan = { 0 };
 
+    inherit_limits(&inherited);
     identify(&caller);
     inherit(&inherited, argc, argv);
     die_prepare_mark();

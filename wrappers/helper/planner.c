@@ -104,6 +104,8 @@ static bool read_outputs(struct output *plan, struct output *errors)
             return false;
         if (polled[0].revents != 0 && !read_some(plan))
             polled[0].fd = -1;
+        if (plan->size == plan->room)
+            return true;
         if (polled[1].revents != 0 && !read_some(errors))
             polled[1].fd = -1;
     }
@@ -114,6 +116,9 @@ static const char *last_line(struct output *errors)
 {
     while (errors->size > 0 && errors->text[errors->size - 1] == '\n')
         errors->size--;
+    for (size_t i = 0; i < errors->size; i++)
+        if (errors->text[i] == '\0')
+            errors->text[i] = '?';
     errors->text[errors->size] = '\0';
     const char *newline = strrchr(errors->text, '\n');
     return newline == NULL ? errors->text : newline + 1;

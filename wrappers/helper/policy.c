@@ -94,7 +94,7 @@ static void read_modes(struct policy *policy)
 void policy_load(struct policy *policy)
 {
     size_t size, line;
-    policy->fd = open_trusted(POLICY_PATH, O_RDONLY);
+    policy->fd = open_trusted(POLICY_PATH, O_RDONLY | O_NONBLOCK);
     if (policy->fd < 0)
         die_errno(MSG_NO_POLICY, "open %s", POLICY_PATH);
     char *text = read_whole(policy->fd, &size);
@@ -126,6 +126,8 @@ void policy_admit(const struct policy *policy, const struct caller *caller, int 
         die(MSG_NOT_STARTER, "the parent process %d is not %s", (int)caller->starter,
             policy_text(policy, POLICY_STARTER, 0));
     uint64_t least = policy_number(policy, POLICY_MIN_UID, UINT64_MAX);
+    if (caller->uid == 0)
+        die(MSG_UID, "the job's uid is 0");
     if (caller->uid < least)
         die(MSG_UID, "the job's uid %u is below %llu", (unsigned)caller->uid,
             (unsigned long long)least);

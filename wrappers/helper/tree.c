@@ -4,6 +4,7 @@
  */
 #include "tree.h"
 
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -55,12 +56,16 @@ int tree_place(int tree, int target)
 
 int tree_make_directories(int directory, const char *path, mode_t mode)
 {
-    char part[FIELD_BYTES_MAX + 1];
-    for (const char *end = path; *end != '\0';) {
-        end += strcspn(end + 1, "/") + 1;
-        snprintf(part, sizeof part, "%.*s", (int)(end - path), path);
-        if (mkdirat(directory, part, mode) != 0 && errno != EEXIST)
+    int fd = fcntl(directory, F_DUPFD_CLOEXEC, 0);
+    for (const char *part = path; *part != '\0' && fd >= 0; part += *part == '/') {
+        char name[NAME_MAX + 1];
+        OWNED_FD parent = fd;
+        size_t length = strcspn(part, "/");
+        snprintf(name, sizeof name, "%.*s", (int)length, part);
+        part += length;
+        if (mkdirat(parent, name, mode) != 0 && errno != EEXIST)
             return -1;
+        fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
-    return 0;
+    return fd;
 }

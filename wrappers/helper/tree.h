@@ -27,5 +27,6 @@ int tree_target(int root, const char *path);
 /* Attaches TREE at TARGET. */
 int tree_place(int tree, int target);
 
-/* Makes PATH and its parents below DIRECTORY, each with MODE; what is there is left alone. */
+/* Opens PATH (O_PATH) below DIRECTORY, and makes what is missing of it with MODE.  No part may be
+ * a link. */
 int tree_make_directories(int directory, const char *path, mode_t mode);

@@ -146,7 +146,7 @@ static void check_sandboxes(const struct job *job)
             fail(CONTROL_SANDBOXES, path, "shows another sandbox");
         check_flags(CONTROL_SANDBOXES, path, ST_RDONLY);
     }
-    char path[FIELD_BYTES_MAX + 64];
+    static char path[FIELD_BYTES_MAX + 64];
     struct stat inside, sandbox;
     snprintf(path, sizeof path, "%s/%s", job->execute, job->sandbox_name);
     if (stat(path, &inside) != 0 || fstat(job->sandbox, &sandbox) != 0 ||
