@@ -7,7 +7,17 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from condor_isolation import check, compile, condor, machine, ownership, records, settings, trust
+from condor_isolation import (
+    check,
+    compile,
+    condor,
+    machine,
+    ownership,
+    reader,
+    records,
+    settings,
+    trust,
+)
 from condor_isolation.condor import CondorError
 from condor_isolation.problems import ERROR, Problem, errors
 
@@ -32,7 +42,7 @@ class Result:
 def examine() -> Result:
     """Return all about the effective configuration.  Raise CondorError if it cannot be read."""
     config, sources, absent = machine.read_config()
-    wanted, problems = settings.read(config.knobs, config.native_chroot)
+    wanted, problems = reader.read(config.knobs, config.native_chroot)
     facts = machine.gather(wanted, config, sources, absent)
     problems += check.check(wanted, facts)
     if not wanted.enable:

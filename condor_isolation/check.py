@@ -17,6 +17,16 @@ HELPER_NAME = "isolate"
 HELPER_MODE = 0o4755
 HOOK_KEYWORD = "ISOLATION"
 KERNEL_TREES = ("/dev", "/proc", "/sys")
+# Attribute of the job, and how users know what it does.
+ROADS = (
+    ("PreCmd", "+PreCmd"),
+    ("PostCmd", "+PostCmd"),
+    ("ToolDaemonCmd", "tool_daemon_cmd"),
+    ("TransferPlugins", "transfer_plugins"),
+    ("SuspendJobAtExec", "+SuspendJobAtExec"),
+    ("WantDocker", "the docker universe"),
+    ("JobUniverse", "the vm universe"),
+)
 # First version of HTCondor with the knob that closes the road, and the knob.
 PRE_POST_CMD: Version = (25, 11, 0)
 
@@ -143,20 +153,33 @@ def _same_destination(c: Checker, binds: Iterable[Bind]) -> None:
 
 
 def _mount_points(c: Checker) -> None:
-    knobs = {c.machine.real(root.path): root for root in c.settings.chroots}
-    for point in c.machine.mount_points:
-        root = knobs[point.root]
-        if point.kind != trust.MISSING and not point.obstacle:
-            continue
-        made = f"{'mkdir -p' if point.wanted == trust.DIRECTORY else 'touch'} {point.place}"
-        what = f"{root.name}: {point.path} is needed as mount point"
-        if point.obstacle:
-            c.error("NO_MOUNT_POINT", root.knob, f"{what}, but {point.obstacle}", f"do: {made}")
-        else:
-            c.add(NOTE, "NO_MOUNT_POINT", root.knob, what, f"apply will create {point.place}")
     for root in c.settings.chroots:
+        fact = c.machine.paths[root.path]
+        if not fact.untrusted:  # otherwise there are more important things to say
+            _mount_points_of(c, root, fact.real)
         _nested(c, root)
         _linked_executes(c, root)
+
+
+def _mount_points_of(c: Checker, root: Chroot, real: str) -> None:
+    missing = []
+    for point in c.machine.mount_points:
+        if point.root != real:
+            continue
+        if point.obstacle:
+            made = "mkdir -p" if point.wanted == trust.DIRECTORY else "touch"
+            what = f"{root.name}: {point.path} is needed as mount point, but {point.obstacle}"
+            c.error("NO_MOUNT_POINT", root.knob, what, f"do: {made} {point.place}")
+        elif point.kind == trust.MISSING:
+            missing.append(point.place)
+    if missing:
+        what = f"{root.name}: {_plural(len(missing), 'mount point')} missing"
+        remedy = f"apply will create {' '.join(missing)}"
+        c.add(NOTE, "NO_MOUNT_POINT", root.knob, what, remedy)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{' is' if count == 1 else 's are'}"
 
 
 def _nested(c: Checker, root: Chroot) -> None:
@@ -336,24 +359,23 @@ def _hook_file(c: Checker, knob: str) -> None:
 
 def _roads(c: Checker) -> None:
     """What runs as the job's user and past the wrapper: START refuses it, if it is ours."""
-    start = c.config.value("START")
-    if "HASISOLATION" not in start.upper():
+    start = c.config.value("START").upper()
+    remedy = "in the file that sets it last, write START = ($(START)) && $(ISOLATION_START)"
+    if "HASISOLATION" not in start:
         what = "does not ask for HasIsolation: the machine matches even when it cannot isolate"
-        remedy = "in the file that sets it last, write START = ($(START)) && $(ISOLATION_START)"
         c.warn("ROAD", "START", what, remedy)
-    for attribute, road in (
-        ("PreCmd", "+PreCmd"),
-        ("PostCmd", "+PostCmd"),
-        ("ToolDaemonCmd", "tool_daemon_cmd"),
-        ("TransferPlugins", "transfer_plugins"),
-        ("SuspendJobAtExec", "suspend_job_at_exec"),
-        ("WantDocker", "the docker universe"),
-        ("JobUniverse", "the vm universe"),
-    ):
-        if attribute.upper() not in start.upper() and not _closed(c, attribute):
-            what = f"lets {road} past the wrapper"
-            c.warn("ROAD", "START", what, "add $(ISOLATION_START) to it")
+    open_roads = [
+        road
+        for attribute, road in ROADS
+        if attribute.upper() not in start and not _closed(c, attribute)
+    ]
+    if open_roads:
+        c.warn("ROAD", "START", f"lets past the wrapper: {', '.join(open_roads)}", remedy)
+    _other_starts(c)
 
+
+def _other_starts(c: Checker) -> None:
+    """Knobs that have jobs started by something else."""
     if c.config.value("STARTER_REMOTE_CMD"):
         what = "jobs are started by this program and not by USER_JOB_WRAPPER"
         c.warn("ROAD", "STARTER_REMOTE_CMD", what, "take it out")

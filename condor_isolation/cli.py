@@ -11,11 +11,12 @@ from typing import NoReturn
 
 import click
 
-from condor_isolation import VERSION, apply, check, machine, settings
+from condor_isolation import VERSION, apply, check, machine, reader, settings, values
 from condor_isolation.condor import CondorError, Config
 from condor_isolation.problems import DEFAULT_PLACE, SEVERITIES, Problem, errors
 
 PROBLEMS_FOUND = 1
+USAGE = 2
 NAME = "condor_isolation"
 
 
@@ -86,17 +87,16 @@ def apply_command(dry_run: bool, no_reconfig: bool) -> None:
 
 def _shown(config: Config) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and place of each knob of the table and of each chroot's."""
-    reader = settings.Reader(config.knobs, config.native_chroot)
-    roots = reader.chroots()
+    roots = reader.Reader(config.knobs, config.native_chroot).chroots()
     for row in settings.SETTINGS:
         names = [row.name]
         if row.scope == settings.CHROOT:
-            keys = [settings.chroot_key(root.name) for root in roots]
+            keys = [reader.chroot_key(root.name) for root in roots]
             names = [row.name.replace("<NAME>", key) for key in keys]
         for name in names:
             knob = config.knobs.get(name)
-            value = knob.value if knob else settings.expand_default(row.default, config.knobs)
-            yield name, settings.shown(row, value), knob.place if knob else DEFAULT_PLACE
+            value = knob.value if knob else reader.expand_default(row.default, config.knobs)
+            yield name, values.shown(row, value), knob.place if knob else DEFAULT_PLACE
 
 
 @main.command("show")
@@ -119,10 +119,18 @@ def _origin(error: BaseException) -> str:
 
 def run() -> NoReturn:
     """Run the command; whatever happens, one line and an exit code."""
+    if len(sys.argv) < 2:
+        click.echo(f"{NAME}: say what to do: {', '.join(main.commands)} (try --help)", err=True)
+        sys.exit(USAGE)
     try:
-        main(prog_name=NAME)
+        status = main(prog_name=NAME, standalone_mode=False)
+    except click.UsageError as error:
+        click.echo(f"{NAME}: {error.format_message()} (try {NAME} --help)", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted")
     except OSError as error:
         _fail(str(error))
     except Exception as error:
         _fail(f"{type(error).__name__}: {error} ({_origin(error)}); please report it as a bug")
-    sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)

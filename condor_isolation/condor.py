@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from condor_isolation.settings import Knob, effective
+from condor_isolation.settings import Knob
 
 TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 TOOL_SECONDS = 60
@@ -134,6 +134,15 @@ def parse_dump(text: str) -> Iterator[Knob]:
             inside = f"@{found[2]}" if found and found[2] else ""
     if name:
         yield Knob(name, "\n".join(value).strip(), place)
+
+
+def effective(knobs: Iterable[Knob]) -> dict[str, Knob]:
+    """Return KNOBS by name in capitals, as condor_starter sees them: STARTER.X goes before X."""
+    by_name = {knob.name.upper(): knob for knob in knobs}
+    for name, knob in list(by_name.items()):
+        if name.startswith("STARTER."):
+            by_name[name[len("STARTER.") :]] = knob
+    return by_name
 
 
 def parse_sources(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
