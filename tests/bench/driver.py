@@ -39,18 +39,21 @@ class Start:
 class Driver:
     """One stand-in starter: everything that it starts has it as its parent."""
 
-    def __init__(self, program: Path, errors: Path) -> None:
+    def __init__(self, program: Path) -> None:
         self.program = program
-        self._errors = errors.open("w+b")
+        # A pipe: the helper does not pass on a file that the job cannot see.
+        self._errors, errors = os.pipe()
+        os.set_blocking(self._errors, False)
         self._process = subprocess.Popen(
             [program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=errors,
             env=BASE_ENVIRONMENT,
             cwd="/",
             text=True,
         )
+        os.close(errors)
         self.pid = self._process.pid
 
     def say(self, *fields: str) -> None:
@@ -72,7 +75,7 @@ class Driver:
         """Start, wait for the end.  Raise BenchError if it failed or the job did not run."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        said_before = os.fstat(self._errors.fileno()).st_size
+        self._said()
         self.say("user", str(start.uid), str(start.uid))
         self.say("groups", *([str(start.uid), "100"] if start.uid else ["0"]))
         self.say("input", start.input)
@@ -80,17 +83,20 @@ class Driver:
         self._process.stdin.flush()
         words = self._process.stdout.readline().split()
         if len(words) != 4 or int(words[3]) != 0 or (start.has_job and words[0] == "0"):
-            raise BenchError(f"{' '.join(start.command[:4])}: {words} {self._said(said_before)}")
+            raise BenchError(f"{' '.join(start.command[:4])}: {words} {self._said()}")
         first = int(words[0]) if start.has_job else 0
         return Sample(first, int(words[1]), int(words[2]) * 1000)
 
-    def _said(self, offset: int) -> str:
-        text = os.pread(self._errors.fileno(), 4096, offset)
-        return text.decode(errors="replace").strip()[-1000:]
+    def _said(self) -> str:
+        """Return what came on standard error since the last call."""
+        try:
+            return os.read(self._errors, 1 << 16).decode(errors="replace").strip()[-1000:]
+        except BlockingIOError:
+            return ""
 
     def close(self) -> None:
         """End the stand-in."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-        self._errors.close()
+        os.close(self._errors)

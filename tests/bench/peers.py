@@ -35,6 +35,14 @@ def floor(site: Place) -> Case:
     return Case("job alone", Start([str(site.job)]))
 
 
+def libc_alone(site: Place) -> Case:
+    """The start of a C library, static as the helper's, by a program that does nothing.
+
+    In a virtual machine it is most of the helper's own start (see bare.h).
+    """
+    return Case("static C program", Start([str(site.driver.program)], has_job=False))
+
+
 def bare_python() -> Case:
     """What no wrapper in Python can be faster than."""
     return Case(
@@ -120,6 +128,7 @@ def all_cases(site: Place) -> tuple[list[Case], list[str]]:
     """Return what is measured, and the names of what is not installed."""
     cases = [
         floor(site),
+        libc_alone(site),
         bare_python(),
         planner_alone(site),
         chain(site, "chain"),

@@ -104,7 +104,7 @@ class Place:
             os.makedirs(f"{CHROOT}{path}", exist_ok=True)
         # As on every machine with systemd.
         run("mount", "--make-rshared", "/")
-        self.driver = Driver(programs / "spawn", Path("/tmp/spawn.errors"))
+        self.driver = Driver(programs / "spawn")
         self.sandbox = EXECUTE / f"dir_{self.driver.pid}"
         self.scratch = self.sandbox / "scratch"
         self.job = self.scratch / "condor_exec.exe"
@@ -176,12 +176,18 @@ class Place:
         """
         for name in ("tmp", "var"):
             shutil.rmtree(self.scratch / name, ignore_errors=True)
+        (self.scratch / ".job_wrapper_failure").unlink(missing_ok=True)
         for path in PRIVATE if private else ():
             os.makedirs(f"{self.scratch}{path}")
             os.chown(f"{self.scratch}{path}", ALICE, ALICE)
         self.write_if_new(self.scratch / ".job.ad", self._ad + asked.encode())
         if policy:
             self.write_if_new(POLICY, policy)
+
+    def refusal(self) -> str:
+        """Return why the helper did not start the last job."""
+        told = self.scratch / ".job_wrapper_failure"
+        return told.read_text() if told.exists() else ""
 
     def policy(self, shape: Shape) -> bytes:
         """Return the compiled policy of SHAPE: all core controls, limits, an access list."""

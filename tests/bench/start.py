@@ -36,8 +36,7 @@ def measure_once(site: Place, case: Case) -> Sample:
     try:
         return site.driver.run(case.start)
     except BenchError as error:
-        told = site.scratch / ".job_wrapper_failure"
-        raise BenchError(f"{error} {told.read_text() if told.exists() else ''}") from None
+        raise BenchError(f"{case.name}: {error} {site.refusal()}") from None
 
 
 def measure(site: Place, cases: Sequence[Case], rounds: int) -> dict[str, list[Sample]]:
@@ -59,10 +58,9 @@ def look(site: Place, case: Case) -> str:
     if not case.start.has_job or case.start.command == [str(site.job)]:
         return ""
     seen_file = site.scratch / "seen"
-    site.reset(case.policy, case.asked, case.private)
     command = [str(site.look) if w == str(site.job) else w for w in case.start.command]
     command.append(str(seen_file))
-    site.driver.run(Start(command, case.uid, has_job=False))
+    measure_once(site, dataclasses.replace(case, start=Start(command, case.uid, has_job=False)))
     seen = place.look_at(seen_file)
     seen_file.unlink()
     own = [n for n in NAMESPACES if seen[n] != [str(Path(f"/proc/self/ns/{n}").stat().st_ino)]]
