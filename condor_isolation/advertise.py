@@ -28,6 +28,7 @@ REPEAT_SECONDS = 60.0
 FAULT_SECONDS = 300.0
 LINE_MAX = 1000
 HELPER_MODE = 0o4755
+ROOT = 0
 
 
 class UnfitError(Exception):
@@ -43,7 +44,7 @@ class Policy:
     def __init__(self, path: str) -> None:
         self.path = path
         self.records: Sequence[Sequence[str]] = ()
-        self._data = b""
+        self._data: bytes | None = None
 
     def load(self) -> None:
         """Raise UnfitError if the policy is not what apply wrote, or is stale."""
@@ -95,7 +96,7 @@ def check_helper(wrapper: str) -> None:
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
         raise UnfitError("NOT_PRIVILEGED", reason) from None
-    if status.st_uid != 0 or status.st_mode & 0o7777 != HELPER_MODE:
+    if status.st_uid != ROOT or status.st_mode & 0o7777 != HELPER_MODE:
         mode = f"mode {status.st_mode & 0o7777:04o}"
         raise UnfitError("NOT_PRIVILEGED", f"{path} belongs to uid {status.st_uid}, {mode}")
     if nosuid:

@@ -207,7 +207,7 @@ def _named_paths(settings: Settings, config: Config, executes: Iterable[str]) ->
         paths.update(path for *_binds, path in nested(binds_of(settings, root)))
     paths.update(path for bind in settings.binds for path in (bind.source, bind.destination))
     paths.update((PYTHON, *(config.value(knob) for knob in PROGRAM_KNOBS)))
-    paths.update((*config.files, *config.directories, _package()))
+    paths.add(_package())
     return {path for path in paths if path.startswith("/")}
 
 
@@ -258,7 +258,8 @@ def gather(
 ) -> Machine:
     """Return all facts that SETTINGS make worth knowing."""
     executes = execute_directories(config)
-    paths = {p: trust.look(p) for p in _named_paths(settings, config, executes)}
+    named = _named_paths(settings, config, executes) | {source.path for source in sources}
+    paths = {path: trust.look(path) for path in named}
     mount_points = [
         trust.look_mount_point(paths[root.path].real, path, kind)
         for root in settings.chroots
