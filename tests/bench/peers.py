@@ -12,7 +12,7 @@ from place import Place, Shape
 
 ROOT_UID = 0
 ASKS_FOR_CHROOT = f'RequestedChroot = "{place.CHROOT_NAME}"\n'
-ASKS_BY_EXPRESSION = "IsolationPidsMax = 2 * RequestCpus\n"
+ASKS_BY_EXPRESSION = "IsolationPidsMax = 64 * RequestCpus\n"
 
 
 @dataclass(frozen=True)
