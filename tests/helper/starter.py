@@ -63,6 +63,7 @@ class Start:
     blocked: Sequence[int] = ()
     ignored: Sequence[int] = (signal.SIGPIPE,)
     stdin: bytes = b""
+    owner: int = -1  # of the sandbox, if it is not uid
     parent_uid: int = 0  # real uid of the stand-in
     prepare: Callable[[Path], object] = lambda scratch: None  # as root, scratch is there
     before_drop: Callable[[], object] = lambda: None  # in the child, as root
@@ -262,10 +263,11 @@ def _make_sandbox(sandbox: Path, scratch: Path, start: Start) -> None:
             sandbox.joinpath(name).mkdir(0o700)
         os.chown(sandbox, CONDOR, CONDOR)
     os.chmod(scratch, 0o700)
+    owner = start.uid if start.owner < 0 else start.owner
     for name in (".job.ad", ".machine.ad"):
         (scratch / name).write_text('MyType = "Job"\n' if name == ".job.ad" else "Cpus = 1\n")
-        os.chown(scratch / name, start.uid, start.gid)
-    os.chown(scratch, start.uid, start.gid)
+        os.chown(scratch / name, owner, start.gid)
+    os.chown(scratch, owner, start.gid)
 
 
 def _become_job(
