@@ -1,6 +1,6 @@
-"""Tells beforehand whether a job's command can be run inside its named chroot.
+"""Tells beforehand whether a job's command can be run inside its root.
 
-The check sees the chroot from outside, as the job's user, so there is much that it cannot see;
+The check sees the root from outside, as the job's user, so there is much that it cannot see;
 then it says nothing, because the helper reports a failed exec anyway.
 """
 

@@ -104,8 +104,7 @@ def check(policy: planner.Policy, job: bytes, environ: Mapping[bytes, bytes]) ->
         job_ads = ads.JobAds(job, lambda: ads.read_ad(machine), policy.only("classad-path"))
         plan = planner.make_plan(policy, job_ads, posix.getuid(), planner.own_gids())
         root = next((record[1] for record in plan if record[0] == "root"), "")
-        if root:
-            check_command(policy, job_ads, root, environ)
+        check_command(policy, job_ads, root, environ)
     except ads.AdError as error:
         raise planner.Refusal("AD", str(error)) from None
 
@@ -113,7 +112,7 @@ def check(policy: planner.Policy, job: bytes, environ: Mapping[bytes, bytes]) ->
 def check_command(
     policy: planner.Policy, job_ads: ads.JobAds, root: str, environ: Mapping[bytes, bytes]
 ) -> None:
-    """Raise planner.Refusal if the job's command cannot be run in the chroot ROOT."""
+    """Raise planner.Refusal if the job's command cannot be run in the chroot ROOT ("": none)."""
     scratch, iwd = (
         environ.get(name, b"").decode("utf-8", "surrogateescape")
         for name in (b"_CONDOR_SCRATCH_DIR", b"_CONDOR_JOB_IWD")
@@ -123,16 +122,17 @@ def check_command(
         return
     problem = command.command_problem(view_of(policy, root, scratch), path)
     if problem:
-        raise planner.Refusal("EXEC", f"in chroot {planner.quoted(root)} {problem}")
+        where = f"in chroot {planner.quoted(root)} " if root else ""
+        raise planner.Refusal("EXEC", where + problem)
 
 
 def view_of(policy: planner.Policy, root: str, scratch: str) -> command.View:
-    """Return the files that a job in the chroot ROOT will see."""
+    """Return the files that a job in the chroot ROOT ("": none) will see."""
     binds = [*policy.rows("bind"), *policy.rows(f"root-bind {root}")]
     mounts = [(inside, host) for host, inside, _access in binds]
     mounts.append((scratch, scratch))
     private = [row[0] for row in policy.rows("private")]
-    return command.View(policy.only(f"root {root}"), mounts, private)
+    return command.View(policy.only(f"root {root}") if root else "/", mounts, private)
 
 
 def command_path(job_ads: ads.JobAds, scratch: str, iwd: str) -> str:

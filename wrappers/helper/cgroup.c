@@ -90,7 +90,8 @@ static int open_group(const struct job *job, const char *controller)
         return -1;
     leave_scope(own);
     size_t length = strlen(own);
-    bool shared = strncmp(own, other, length) == 0 && strchr("/", other[length]) != NULL;
+    bool shared = own[length - 1] == '/' || /* the root */
+                  (strncmp(own, other, length) == 0 && strchr("/", other[length]) != NULL);
     int group = shared ? -1 : open(own, O_PATH | O_DIRECTORY | O_CLOEXEC);
     long magic = *controller == '\0' ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC;
     if (group >= 0 && (fstatfs(group, &status) != 0 || status.f_type != magic)) {

@@ -15,7 +15,7 @@ static bool is_missing(const struct view *view, const char *path)
 /* Covers EXECUTE with a directory that holds nothing but this job's sandbox. */
 static int cover_execute(struct view *view, const char *execute, bool own)
 {
-    const struct tree_option options[] = { { "mode", "0755" }, { "size", "64k" }, { 0 } };
+    const struct tree_option options[] = { { "mode", "0755" }, { 0 } };
     OWNED_FD cover = tree_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     view->object = execute;
     if (cover < 0 || (own && mkdirat(cover, view->job->sandbox_name, 0755) != 0) ||
@@ -46,7 +46,7 @@ int step_sandboxes(struct view *view)
 /* Covers PATH but leaves a place for EXECUTE, which step_sandboxes fills. */
 static int cover_around_execute(struct view *view, const char *path, const char *execute)
 {
-    const struct tree_option options[] = { { "mode", "0555" }, { "size", "64k" }, { 0 } };
+    const struct tree_option options[] = { { "mode", "0555" }, { 0 } };
     OWNED_FD cover = tree_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     OWNED_FD place = cover < 0 ? -1 : tree_make_directories(cover, execute, 0755);
     if (place < 0 || tree_set(cover, MOUNT_ATTR_RDONLY) != 0)
@@ -56,7 +56,7 @@ static int cover_around_execute(struct view *view, const char *path, const char 
 
 int step_hide(struct view *view)
 {
-    const struct tree_option options[] = { { "mode", "0555" }, { "size", "64k" }, { 0 } };
+    const struct tree_option options[] = { { "mode", "0555" }, { 0 } };
     OWNED_FD empty = tree_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     OWNED_FD file = empty < 0 ? -1 : openat(empty, "empty", O_CREAT | O_EXCL | O_CLOEXEC, 0);
     OWNED_FD inner = file < 0 || mkdirat(empty, "directory", 0555) != 0
@@ -79,7 +79,7 @@ int step_hide(struct view *view)
         if (execute != NULL)
             continue;
         OWNED_FD cover = tree_copy(S_ISDIR(status.st_mode) ? inner : blank, "");
-        if (cover < 0 || tree_place(cover, target) != 0)
+        if (cover < 0 || view_place_at(view, cover, target) != 0)
             return -1;
     }
     return 0;
@@ -94,7 +94,7 @@ int step_read_only(struct view *view)
         if (target < 0 && errno == ENOENT)
             continue;
         OWNED_FD tree = target < 0 ? -1 : tree_copy(target, "");
-        if (tree < 0 || tree_set(tree, MOUNT_ATTR_RDONLY) != 0 || tree_place(tree, target) != 0)
+        if (tree < 0 || tree_set(tree, MOUNT_ATTR_RDONLY) != 0 || view_place_at(view, tree, target) != 0)
             return -1;
     }
     return 0;

@@ -99,7 +99,11 @@ static bool write_error_file(const char *line)
     const char *scratch = dirname(copy);
     if (stat(scratch, &status) == 0)
         chmod(scratch, (status.st_mode | 0111) & 0777);
-    unlink(error_file);
+    if (unlink(error_file) != 0 && errno == EISDIR) {
+        static char aside[sizeof error_file + 8];
+        snprintf(aside, sizeof aside, "%s.old", error_file);
+        rename(error_file, aside);
+    }
     close(STDIN_FILENO); /* a job may have been left three descriptors */
     OWNED_FD fd = open(error_file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd >= 0) {

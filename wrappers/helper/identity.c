@@ -74,7 +74,6 @@ void identify(struct caller *caller)
 {
     uid_t effective, saved;
     gid_t effective_group, saved_group;
-    die_knows_environment(environ); /* as far as the C library left it: enough for a message */
     if (getresuid(&caller->uid, &effective, &saved) != 0 ||
         getresgid(&caller->gid, &effective_group, &saved_group) != 0)
         die_errno(MSG_INHERITED, "getresuid");

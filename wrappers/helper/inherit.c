@@ -42,6 +42,16 @@ static void keep_standard(struct standard *standard, int fd)
     standard->path[standard->path[0] == '/' ? length : 0] = '\0';
 }
 
+/* A pipe that was opened, as /proc/PID/fd/N of another process can be, and not made by pipe(2):
+ * the kernel marks whatever open(2) opened. */
+#define OPENED 0100000 /* O_LARGEFILE, which the C library defines as 0 */
+
+static bool is_own_pipe(const struct standard *standard)
+{
+    return S_ISSOCK(standard->status.st_mode) ||
+           (S_ISFIFO(standard->status.st_mode) && (standard->flags & OPENED) == 0);
+}
+
 static bool is_visible(const struct standard *standard)
 {
     struct stat inside;
@@ -58,7 +68,7 @@ void inherit_verify_standard(const struct inherited *inherited)
         const struct standard *standard = &inherited->standard[fd];
         if (S_ISDIR(standard->status.st_mode) || (standard->flags & O_PATH) != 0)
             die(MSG_STDIO, "descriptor %d is a directory, %s", fd, standard->path);
-        if (standard->path[0] != '\0' && !is_visible(standard))
+        if (standard->path[0] == '\0' ? !is_own_pipe(standard) : !is_visible(standard))
             die(MSG_STDIO, "descriptor %d, %s, is not there for the job", fd, standard->path);
     }
 }

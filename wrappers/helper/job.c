@@ -153,6 +153,27 @@ void job_control(struct job *job, enum control control, int result, const char *
         die_errno(MSG_CONTROL, "%s: %s", control_name(control), object);
 }
 
+static bool is_below(const char *path, const char *top)
+{
+    size_t length = strlen(top);
+    return strncmp(path, top, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+void job_note_placed(struct job *job, int tree, const char *path)
+{
+    struct stat status;
+    size_t kept = 0;
+    for (size_t i = 0; i < job->placed_count; i++)
+        if (!is_below(job->placed[i].path, path))
+            job->placed[kept++] = job->placed[i];
+    job->placed = reallocarray(job->placed, kept + 1, sizeof *job->placed);
+    char *copy = strdup(path);
+    if (job->placed == NULL || copy == NULL || fstat(tree, &status) != 0)
+        die_errno(MSG_READ_BACK, "note the mount on %s", path);
+    job->placed[kept] = (struct placed){ copy, status.st_dev, status.st_ino };
+    job->placed_count = kept + 1;
+}
+
 const char *job_execute_below(const struct job *job, const char *path)
 {
     size_t length = strlen(path);

@@ -5,6 +5,13 @@
 #include "inherit.h"
 #include "policy.h"
 
+/* What was mounted at a path, for the read-back. */
+struct placed {
+    char *path;
+    dev_t device;
+    ino_t inode;
+};
+
 struct job {
     const struct policy *policy;
     const struct caller *caller;
@@ -17,6 +24,8 @@ struct job {
     struct stat root_status;   /* of the chroot's directory */
     uint64_t limits[LIMIT_COUNT]; /* UINT64_MAX: none */
     bool in_force[CONTROL_COUNT];
+    struct placed *placed;
+    size_t placed_count;
 };
 
 /* Finds the sandbox that the starter made for this job. */
@@ -29,6 +38,9 @@ void job_authorise(struct job *job, const struct records *plan);
 /* Notes the result of a step: RESULT < 0 with errno is a failure at OBJECT.  A required control
  * that failed ends the start; a preferred one is noted as missing. */
 void job_control(struct job *job, enum control control, int result, const char *object);
+
+/* Notes that TREE is mounted at PATH now, and nothing else at or below it that was noted before. */
+void job_note_placed(struct job *job, int tree, const char *path);
 
 static inline bool job_wants(const struct job *job, enum control control)
 {

@@ -27,6 +27,13 @@ _Noreturn static void run_plain(const struct inherited *inherited, const struct 
     die_errno(MSG_EXEC, "run %s", inherited->command[0]);
 }
 
+/* condor_ssh_to_job's sshd: an error file would end the job that the session is for. */
+static bool is_session(int argc, char **argv)
+{
+    const char *name = argc > 3 ? strrchr(argv[2], '/') : NULL;
+    return name != NULL && strcmp(name, "/sshd") == 0 && strcmp(argv[3], "-i") == 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct inherited inherited; /* large: a job may have a small stack */
@@ -34,6 +41,9 @@ int main(int argc, char **argv)
     struct policy policy = { 0 };
     struct records plan = { 0 };
 
+    die_knows_environment(environ); /* as far as the C library left it: enough for a message */
+    if (is_session(argc, argv))
+        die_knows_no_starter();
     inherit_limits(&inherited);
     identify(&caller);
     inherit(&inherited, argc, argv);

@@ -5,9 +5,10 @@
 #include "planner.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -15,7 +16,6 @@
 
 #define SECONDS_MAX 20
 #define MEMORY_MAX (UINT64_C(1) << 30)
-#define EXEC_FAILED 125
 
 struct output {
     int fd;
@@ -25,45 +25,53 @@ struct output {
     size_t size;
 };
 
-static void set_limit(__rlimit_resource_t resource, rlim_t value)
+struct pipes {
+    int plan[2], errors[2], start[2]; /* read end, write end */
+};
+
+/* Tells why the planner could not be started; only code of ours holds this pipe. */
+_Noreturn static void fail_start(const struct pipes *pipes)
+{
+    int error = errno;
+    _exit(write(pipes->start[1], &error, sizeof error) == sizeof error ? 1 : 2);
+}
+
+static void set_limit(const struct pipes *pipes, __rlimit_resource_t resource, rlim_t value)
 {
     struct rlimit limit;
     if (getrlimit(resource, &limit) != 0)
-        die_errno(MSG_NO_PLANNER, "getrlimit");
+        fail_start(pipes);
     limit.rlim_max = limit.rlim_max < value ? limit.rlim_max : value;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(resource, &limit) != 0)
-        die_errno(MSG_NO_PLANNER, "setrlimit");
+        fail_start(pipes);
 }
 
 _Noreturn static void become_planner(const struct policy *policy, const struct caller *caller,
-                                     int scratch, int plan, int errors)
+                                     int scratch, const struct pipes *pipes)
 {
     sigset_t none;
-    /* A failure from here on is the planner's: its last line tells it. */
-    if (dup2(policy->fd, 0) != 0 || dup2(plan, 1) != 1 || dup2(errors, 2) != 2 ||
-        lseek(0, 0, SEEK_SET) != 0)
-        _exit(EXEC_FAILED);
-    set_limit(RLIMIT_CPU, SECONDS_MAX);
-    set_limit(RLIMIT_AS, MEMORY_MAX);
-    set_limit(RLIMIT_FSIZE, 0);
-    set_limit(RLIMIT_NOFILE, 64);
+    if (dup2(policy->fd, 0) != 0 || dup2(pipes->plan[1], 1) != 1 ||
+        dup2(pipes->errors[1], 2) != 2 || lseek(0, 0, SEEK_SET) != 0)
+        fail_start(pipes);
+    set_limit(pipes, RLIMIT_CPU, SECONDS_MAX);
+    set_limit(pipes, RLIMIT_AS, MEMORY_MAX);
+    set_limit(pipes, RLIMIT_FSIZE, 0);
+    set_limit(pipes, RLIMIT_NOFILE, 64);
     setsid();
     drop_for_good(caller, true);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (fchdir(scratch) != 0)
-        _exit(EXEC_FAILED);
+        fail_start(pipes);
     signal(SIGPIPE, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    const char *program = policy_text(policy, POLICY_PLANNER, 0);
     char *const arguments[] = { (char *)"python3", (char *)"-I", (char *)"-S",
                                 (char *)policy_text(policy, POLICY_PLANNER, 1), (char *)"plan",
                                 NULL };
     char *const environment[] = { (char *)"PATH=/usr/bin:/bin", NULL };
-    execve(program, arguments, environment);
-    dprintf(2, "execve %s: %s\n", program, strerrorname_np(errno));
-    _exit(EXEC_FAILED);
+    execve(policy_text(policy, POLICY_PLANNER, 0), arguments, environment);
+    fail_start(pipes);
 }
 
 static int64_t milliseconds(void)
@@ -75,7 +83,6 @@ static int64_t milliseconds(void)
 
 static void end_planner(pid_t planner)
 {
-    kill(-planner, SIGKILL);
     kill(planner, SIGKILL);
     waitpid(planner, NULL, 0);
 }
@@ -124,11 +131,9 @@ static const char *last_line(struct output *errors)
     return newline == NULL ? errors->text : newline + 1;
 }
 
-static void check_end_of_planner(const struct policy *policy, int status, struct output *errors)
+static void check_end_of_planner(int status, struct output *errors)
 {
     const char *line = last_line(errors);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXEC_FAILED)
-        die(MSG_NO_PLANNER, "%s: %.400s", policy_text(policy, POLICY_PLANNER, 0), line);
     if (WIFSIGNALED(status))
         die(MSG_PLANNER_FAILED, "the planner was ended by signal %d: %.400s", WTERMSIG(status),
             line);
@@ -143,23 +148,33 @@ static void open_pipe(int ends[2])
         die_errno(MSG_NO_PLANNER, "pipe");
 }
 
-static pid_t start_planner(const struct policy *policy, const struct caller *caller, int scratch,
-                           int *plan, int *errors)
+/* In a PID namespace of its own, so that nothing that it starts outlives it: what runs there is
+ * the job's user, in nobody's sandbox yet. */
+static pid_t clone_planner(const struct policy *policy)
 {
-    int plan_ends[2], error_ends[2];
-    open_pipe(plan_ends);
-    open_pipe(error_ends);
-    pid_t planner = fork();
+    unsigned long flags = policy->modes[CONTROL_PID] == MODE_OFF ? SIGCHLD : CLONE_NEWPID | SIGCHLD;
+    pid_t planner = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+    if (planner < 0 && policy->modes[CONTROL_PID] == MODE_PREFER)
+        planner = fork();
     if (planner < 0)
-        die_errno(MSG_NO_PLANNER, "fork");
+        die_errno(MSG_NO_PLANNER, "clone");
+    return planner;
+}
+
+static pid_t start_planner(const struct policy *policy, const struct caller *caller, int scratch,
+                           struct pipes *pipes)
+{
+    open_pipe(pipes->plan);
+    open_pipe(pipes->errors);
+    open_pipe(pipes->start);
+    pid_t planner = clone_planner(policy);
     if (planner == 0) {
-        die_through(error_ends[1]);
-        become_planner(policy, caller, scratch, plan_ends[1], error_ends[1]);
+        die_through(pipes->errors[1]);
+        become_planner(policy, caller, scratch, pipes);
     }
-    close(plan_ends[1]);
-    close(error_ends[1]);
-    *plan = plan_ends[0];
-    *errors = error_ends[0];
+    close(pipes->plan[1]);
+    close(pipes->errors[1]);
+    close(pipes->start[1]);
     return planner;
 }
 
@@ -171,7 +186,12 @@ void planner_run(const struct policy *policy, const struct caller *caller, int s
     struct output errors = { .text = error_text, .room = sizeof error_text - 1, .keep_end = true };
     int status;
     size_t line;
-    pid_t planner = start_planner(policy, caller, scratch, &plan.fd, &errors.fd);
+    struct pipes pipes;
+    pid_t planner = start_planner(policy, caller, scratch, &pipes);
+    if (read(pipes.start[0], &errno, sizeof errno) == sizeof errno)
+        die_errno(MSG_NO_PLANNER, "start %s", policy_text(policy, POLICY_PLANNER, 0));
+    plan.fd = pipes.plan[0];
+    errors.fd = pipes.errors[0];
     bool in_time = read_outputs(&plan, &errors);
     if (!in_time || plan.size > PLAN_BYTES_MAX) {
         end_planner(planner);
@@ -181,9 +201,10 @@ void planner_run(const struct policy *policy, const struct caller *caller, int s
     }
     if (waitpid(planner, &status, 0) != planner)
         die_errno(MSG_PLANNER_FAILED, "waitpid");
-    close(plan.fd);
-    close(errors.fd);
-    check_end_of_planner(policy, status, &errors);
+    close(pipes.plan[0]);
+    close(pipes.errors[0]);
+    close(pipes.start[0]);
+    check_end_of_planner(status, &errors);
     const char *problem = records_read(records, RECORDS_PLAN, plan_text, plan.size, &line);
     if (problem != NULL)
         die(MSG_BAD_PLAN, "line %zu of the plan %s", line, problem);

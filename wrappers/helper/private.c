@@ -5,7 +5,6 @@
 #include <sys/fsuid.h>
 
 #include "die.h"
-#include "view.h"
 #include "view_steps.h"
 
 /* Makes PATH below the scratch directory with the job's rights and opens it.  What is there may
@@ -22,18 +21,21 @@ static int open_backing(const struct job *job, const char *path)
     return fd;
 }
 
+/* Path below the scratch directory that backs the private directory PATH, as HTCondor has it. */
+static const char *backing(const char *path) { return path + 1; }
+
 static int copy_backing(const struct job *job, const char *path, uint64_t attributes)
 {
     setfsgid(job->caller->gid);
     setfsuid(job->caller->uid);
-    OWNED_FD directory = open_backing(job, view_backing(path));
+    OWNED_FD directory = open_backing(job, backing(path));
     int error = errno;
     setfsuid(0);
     setfsgid(0);
     errno = error;
     /* Whatever stands in the way is the job's own: it must not stop the machine. */
     if (directory < 0)
-        die_errno(MSG_SCRATCH, "make %s in the scratch directory", view_backing(path));
+        die_errno(MSG_SCRATCH, "make %s in the scratch directory", backing(path));
     int tree = tree_copy(directory, "");
     return tree >= 0 && tree_set(tree, attributes) != 0 ? -1 : tree;
 }

@@ -53,17 +53,25 @@ static void leave_standard_descriptors(int null)
     close(null);
 }
 
+/* Passes signals on to TARGET until one says that a child has changed its state. */
+static void pass_on_until_child(const sigset_t *signals, pid_t target)
+{
+    for (;;) {
+        int signal_number = sigwaitinfo(signals, NULL); /* -1: interrupted, as by SIGCONT */
+        if (signal_number == SIGCHLD)
+            return;
+        if (signal_number > 0)
+            kill(target, signal_number);
+    }
+}
+
 /* Waits for MAIN, reaping whatever else ends, and passes signals on to it. */
 static int wait_and_reap(pid_t main_process, const sigset_t *signals)
 {
     for (;;) {
-        siginfo_t info;
         int status;
         pid_t ended;
-        if (sigwaitinfo(signals, &info) != SIGCHLD) {
-            kill(main_process, info.si_signo);
-            continue;
-        }
+        pass_on_until_child(signals, main_process);
         while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
             if (ended == main_process)
                 return status;
@@ -182,11 +190,9 @@ static bool take_report(int channel, struct status_report *last)
 static int await_init(pid_t init, const sigset_t *signals)
 {
     for (;;) {
-        siginfo_t info;
         int status;
-        if (sigwaitinfo(signals, &info) != SIGCHLD)
-            kill(init, info.si_signo);
-        else if (waitpid(init, &status, WNOHANG) == init)
+        pass_on_until_child(signals, init);
+        if (waitpid(init, &status, WNOHANG) == init)
             return status;
     }
 }
@@ -206,15 +212,15 @@ _Noreturn void supervise(struct job *job)
     close(job->scratch);
     close(job->policy->fd);
     drop_for_good(job->caller, true);
-    if (take_report(ends[0], &report) && report.type == READY)
-        send(ends[0], &go, 1, MSG_NOSIGNAL);
+    bool started = take_report(ends[0], &report) && report.type == READY &&
+                   send(ends[0], &go, 1, MSG_NOSIGNAL) == 1;
     leave_standard_descriptors(null);
     int status = await_init(init, &all);
     while (take_report(ends[0], &report))
         ;
     if (report.type == STATUS)
         end_as(report.status);
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status) && (started || WTERMSIG(status) == SIGKILL))
         end_as(status); /* the machine ran out of memory, or root ended it */
-    die(MSG_SUPERVISOR, "the job's init ended without a word");
+    die(MSG_SUPERVISOR, "the job's init ended without a word, with wait status %d", status);
 }

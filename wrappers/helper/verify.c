@@ -5,15 +5,10 @@
 #include "verify.h"
 
 #include <dirent.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
-#include <sys/vfs.h>
 
 #include "die.h"
-#include "view.h"
-
-#define MQUEUE_MAGIC 0x19800202
 
 static void fail(enum control control, const char *object, const char *difference)
 {
@@ -67,22 +62,12 @@ static void check_flags(enum control control, const char *path, unsigned long wa
         fail(control, path, "lacks a mount flag");
 }
 
-static void check_type(enum control control, const char *path, long magic)
-{
-    struct statfs status;
-    if (statfs(path, &status) != 0)
-        die_errno(MSG_READ_BACK, "%s: statfs %s", control_name(control), path);
-    if (status.f_type != magic)
-        fail(control, path, "is of another filesystem");
-}
-
 static void check_proc(const struct job *job)
 {
     char self[32], expected[32];
     ssize_t length = readlink("/proc/self", self, sizeof self - 1);
     self[length < 0 ? 0 : length] = '\0';
     snprintf(expected, sizeof expected, "%d", (int)getpid());
-    check_type(CONTROL_PROC, "/proc", PROC_SUPER_MAGIC);
     if (job->in_force[CONTROL_PID] && strcmp(self, expected) != 0)
         fail(CONTROL_PROC, "/proc", "shows another PID namespace");
 }
@@ -91,7 +76,6 @@ static void check_shm(const struct job *job)
 {
     struct statvfs status;
     uint64_t wanted = policy_number(job->policy, POLICY_SHM_SIZE, 0);
-    check_type(CONTROL_SHM, "/dev/shm", TMPFS_MAGIC);
     check_flags(CONTROL_SHM, "/dev/shm", ST_NOSUID | ST_NODEV);
     /* The kernel rounds up to whole pages. */
     if (statvfs("/dev/shm", &status) != 0 || status.f_blocks == 0 ||
@@ -99,22 +83,14 @@ static void check_shm(const struct job *job)
         fail(CONTROL_SHM, "/dev/shm", "has another size");
 }
 
-/* Each private directory is the one of this scratch directory, or a filesystem of its own. */
 static void check_private(const struct job *job)
 {
     const struct record *directory = NULL;
-    bool sized = policy_number(job->policy, POLICY_TMP_SIZE, 0) > 0;
     while ((directory = records_next(&job->policy->records, POLICY_PRIVATE, directory)) != NULL) {
-        const char *path = directory->field[0];
-        struct stat inside, backing;
-        check_flags(CONTROL_TMP, path, ST_NOSUID | ST_NODEV);
-        if (stat(path, &inside) != 0 || inside.st_uid != job->caller->uid)
-            fail(CONTROL_TMP, path, "is not the job's");
-        if (sized)
-            check_type(CONTROL_TMP, path, TMPFS_MAGIC);
-        else if (fstatat(job->scratch, view_backing(path), &backing, AT_SYMLINK_NOFOLLOW) != 0 ||
-                 backing.st_dev != inside.st_dev || backing.st_ino != inside.st_ino)
-            fail(CONTROL_TMP, path, "is not the one in the scratch directory");
+        struct stat inside;
+        check_flags(CONTROL_TMP, directory->field[0], ST_NOSUID | ST_NODEV);
+        if (stat(directory->field[0], &inside) != 0 || inside.st_uid != job->caller->uid)
+            fail(CONTROL_TMP, directory->field[0], "is not the job's");
     }
 }
 
@@ -147,11 +123,7 @@ static void check_sandboxes(const struct job *job)
         check_flags(CONTROL_SANDBOXES, path, ST_RDONLY);
     }
     static char path[FIELD_BYTES_MAX + 64];
-    struct stat inside, sandbox;
     snprintf(path, sizeof path, "%s/%s", job->execute, job->sandbox_name);
-    if (stat(path, &inside) != 0 || fstat(job->sandbox, &sandbox) != 0 ||
-        inside.st_dev != sandbox.st_dev || inside.st_ino != sandbox.st_ino)
-        fail(CONTROL_SANDBOXES, path, "is not the job's sandbox");
     if (job->in_force[CONTROL_NOSUID])
         check_flags(CONTROL_NOSUID, path, ST_NOSUID | ST_NODEV);
 }
@@ -179,6 +151,25 @@ static void check_read_only(const struct job *job)
             check_flags(CONTROL_READ_ONLY, path->field[0], ST_RDONLY);
 }
 
+/* The machine's root would lie under the chroot if it had not been unmounted. */
+static void check_old_root(void)
+{
+    char *line = NULL, *end = NULL;
+    size_t room = 0, roots = 0;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+    while (file != NULL && getline(&line, &room, file) > 0) {
+        const char *field = strtok_r(line, " ", &end);
+        for (int i = 1; i < 5 && field != NULL; i++) /* the fifth is the mount point (proc(5)) */
+            field = strtok_r(NULL, " ", &end);
+        roots += field != NULL && strcmp(field, "/") == 0;
+    }
+    free(line);
+    if (file != NULL)
+        fclose(file);
+    if (roots != 1)
+        die(MSG_READ_BACK, "the machine's root is still mounted");
+}
+
 static void check_root(const struct job *job)
 {
     if (job->in_force[CONTROL_NOSUID])
@@ -189,6 +180,8 @@ static void check_root(const struct job *job)
     if (job->root != NULL && (stat("/", &inside) != 0 || inside.st_dev != job->root_status.st_dev ||
                               inside.st_ino != job->root_status.st_ino))
         die(MSG_READ_BACK, "the root is not the chroot %s", job->root->field[0]);
+    if (job->root != NULL && job->in_force[CONTROL_PROC])
+        check_old_root();
 }
 
 static void check_sys(const struct job *job)
@@ -197,34 +190,30 @@ static void check_sys(const struct job *job)
     check_flags(CONTROL_SYS, "/sys", ST_RDONLY);
 }
 
-static void check_mqueue(const struct job *job)
-{
-    (void)job;
-    if (access("/dev/mqueue", F_OK) == 0)
-        check_type(CONTROL_MQUEUE, "/dev/mqueue", MQUEUE_MAGIC);
-}
-
-static void check_pts(const struct job *job)
-{
-    (void)job;
-    check_type(CONTROL_PTS, "/dev/pts", DEVPTS_SUPER_MAGIC);
-    if (!holds_only("/dev/pts", "ptmx"))
-        fail(CONTROL_PTS, "/dev/pts", "shows another terminal");
-}
-
 static const struct {
     enum control control;
     void (*check)(const struct job *);
 } checks[] = {
     { CONTROL_PROC, check_proc },           { CONTROL_SYS, check_sys },
-    { CONTROL_SHM, check_shm },             { CONTROL_MQUEUE, check_mqueue },
-    { CONTROL_PTS, check_pts },             { CONTROL_TMP, check_private },
+    { CONTROL_SHM, check_shm },             { CONTROL_TMP, check_private },
     { CONTROL_SANDBOXES, check_sandboxes }, { CONTROL_HIDE, check_hidden },
     { CONTROL_READ_ONLY, check_read_only },
 };
 
+static void check_placed(const struct job *job)
+{
+    for (size_t i = 0; i < job->placed_count; i++) {
+        const struct placed *placed = &job->placed[i];
+        struct stat inside;
+        if (stat(placed->path, &inside) != 0 || inside.st_dev != placed->device ||
+            inside.st_ino != placed->inode)
+            die(MSG_READ_BACK, "%s is not what was mounted there", placed->path);
+    }
+}
+
 void verify_view(const struct job *job)
 {
+    check_placed(job);
     check_root(job);
     for (size_t i = 0; i < LENGTH(checks); i++)
         if (job->in_force[checks[i].control])

@@ -39,7 +39,15 @@ int view_place(struct view *view, int tree, const char *path)
 {
     view->object = path;
     OWNED_FD target = tree < 0 ? -1 : tree_target(view->root, path);
-    return target < 0 ? -1 : tree_place(tree, target);
+    return target < 0 ? -1 : view_place_at(view, tree, target);
+}
+
+int view_place_at(struct view *view, int tree, int target)
+{
+    if (tree_place(tree, target) != 0)
+        return -1;
+    job_note_placed(view->job, tree, view->object);
+    return 0;
 }
 
 static void run_step(struct view *view, enum control control, int (*step)(struct view *))

@@ -33,6 +33,9 @@ int step_read_only(struct view *view); /* cover.c */
 /* Attaches TREE (-1: a step before failed) at PATH inside the job's root. */
 int view_place(struct view *view, int tree, const char *path);
 
+/* The same where TARGET, which is view->object, is open already. */
+int view_place_at(struct view *view, int tree, int target);
+
 static inline const struct record *view_next(const struct view *view, enum policy_key key,
                                              const struct record *previous)
 {
