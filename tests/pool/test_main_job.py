@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import conftest
 import jobs
+import pool
 import pytest
-from conftest import ACCESS_POINT, CHROOT_PATH
+from pool import ACCESS_POINT, CHROOT_PATH
 
 WHERE = "#!/bin/sh\n. /etc/os-release; echo $VERSION_CODENAME\n"
 
@@ -78,11 +78,11 @@ def test_nothing_of_a_removed_job_is_left(alice: jobs.Submitter) -> None:
     job.wait("001")
 
     def running() -> int:
-        return jobs.run("ps", "-e", "-o", "args").count("sleep 424")
+        return jobs.run("ps", "-e", "-o", "args").count("\nsleep 424")
 
-    conftest.until(lambda: running() == 3, "three processes of the job")
+    pool.until(lambda: running() == 3, "three processes of the job")
     job.remove()
-    conftest.until(lambda: running() == 0, "end of the job's processes")
+    pool.until(lambda: running() == 0, "end of the job's processes")
 
 
 def test_a_daemon_that_a_job_leaves_ends_with_it(alice: jobs.Submitter) -> None:
@@ -162,7 +162,7 @@ def test_after_uninstall_jobs_run_as_before(alice: jobs.Submitter, mended: None)
 def test_with_isolation_enable_false_jobs_run_as_before(
     alice: jobs.Submitter, mended: None
 ) -> None:
-    jobs.configure(conftest.SITE + "ISOLATION_ENABLE = False\n")
-    conftest.until(lambda: conftest.slot("HasIsolation") == "false", "HasIsolation = false")
+    jobs.configure(pool.SITE + "ISOLATION_ENABLE = False\n")
+    pool.until(lambda: pool.slot("HasIsolation") == "false", "HasIsolation = false")
     job = alice.run("#!/bin/sh\ngrep NoNewPrivs /proc/self/status; exit 5\n")
     assert "NoNewPrivs:\t0" in job.output and "return value 5)" in job.log

@@ -11,18 +11,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import conftest
 import jobs
+import pool
 import pytest
-from conftest import ACCESS_POINT, HELPER, MARK, POLICY, slot, until
+from pool import ACCESS_POINT, HELPER, MARK, POLICY, slot, until
 
 HELD = "012"
-SHADOW_EXCEPTION = "021"
 EVICTED = "004"
 TRUE = "#!/bin/sh\necho ran\n"
 
 needs_hook = pytest.mark.skipif(
-    conftest.version() < (24, 8), reason="PREPARE_JOB hooks cost the cgroup before 24.8"
+    pool.version() < (24, 8), reason="PREPARE_JOB hooks cost the cgroup before 24.8"
 )
 
 
@@ -44,11 +43,6 @@ def held(job: jobs.Job, ident: str) -> str:
     ad = job.ad()
     assert ad["HoldReasonSubCode"] == int(ident.removeprefix("CI-")), ad
     return said.strip()
-
-
-def break_policy(change: Callable[[bytes], bytes]) -> None:
-    """Change the installed policy as an accident would."""
-    POLICY.write_bytes(change(POLICY.read_bytes()))
 
 
 def test_an_unknown_chroot_is_held_with_what_is_offered(
@@ -92,129 +86,140 @@ def test_a_command_that_cannot_run_is_held(
 
 
 def test_a_command_that_is_missing_in_the_chroot_only_is_held(alice: jobs.Submitter) -> None:
-    program = shutil.which("condor_submit")
-    assert program and not Path(conftest.CHROOT_PATH + program).exists()
-    commands = [f"executable = {program}", "transfer_executable = False", "arguments = -version"]
-    assert "CondorVersion" in alice.run(TRUE, commands).output
+    program = "/usr/bin/python3"
+    assert not Path(pool.CHROOT_PATH + program).exists()
+    commands = [f"executable = {program}", "transfer_executable = False", "arguments = -V"]
+    assert "Python 3" in alice.run(TRUE, commands).output
     held(alice.submit(TRUE, [*commands, '+RequestedChroot = "EL9"']), "CI-020")
 
 
+BREAKS = {
+    "CI-004": Path.unlink,
+    "CI-005 mode": lambda policy: policy.chmod(0o664),
+    "CI-005 owner": lambda policy: shutil.chown(policy, "alice"),
+    "CI-006 truncated": lambda policy: change(policy, lambda text: text[: len(text) // 2]),
+    "CI-006 edited": lambda policy: change(policy, lambda text: text.replace(b"id 500", b"id 501")),
+    "CI-007": lambda policy: change(policy, lambda text: text.replace(b"policy 1", b"policy 2", 1)),
+    "CI-008": lambda policy: touch(jobs.SITE),
+    "CI-001": lambda policy: HELPER.chmod(0o755),
+}
+
+
+def change(path: Path, edit: Callable[[bytes], bytes]) -> None:
+    """Edit a file as an accident would."""
+    path.write_bytes(edit(path.read_bytes()))
+
+
+def touch(path: Path) -> None:
+    """Edit a fragment as an administrator would who then forgets to apply."""
+    path.write_text(path.read_text() + "# edited at 2 a.m.\n")
+
+
 @pytest.mark.smoke
-@pytest.mark.parametrize(
-    ("ident", "change"),
-    [
-        ("CI-006", lambda text: text[: len(text) // 2]),
-        ("CI-006", lambda text: text.replace(b"min-uid 500", b"min-uid 501")),
-        ("CI-007", lambda text: text.replace(b"policy 1\n", b"policy 2\n", 1)),
-    ],
-    ids=["truncated", "edited", "newer"],
-)
-def test_a_broken_policy_starts_no_job_and_stops_the_machine(
-    alice: jobs.Submitter, mended: None, ident: str, change: Callable[[bytes], bytes]
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_job_on_a_broken_machine_goes_back_to_idle_with_the_reason(
+    alice: jobs.Submitter, exposed: None, what: str
 ) -> None:
-    break_policy(change)
+    BREAKS[what](POLICY)
+    reason = refused(alice.submit(TRUE), what.split()[0])
+    assert "condor_isolation apply" in reason or "4755" in reason or "chown root" in reason
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_broken_machine_stops_matching_says_why_and_matches_again_when_mended(
+    alice: jobs.Submitter, mended: None, what: str
+) -> None:
+    BREAKS[what](POLICY)
     until(lambda: slot("HasIsolation") == "false", "HasIsolation = false")
-    assert ident in slot("IsolationComment")
+    assert what.split()[0] in slot("IsolationComment")
     job = alice.submit(TRUE)
-    until(lambda: "Idle" in jobs.run("condor_q", "-all", "-totals") or True, "queue")
+    job.until(lambda: "ejected" in jobs.run("condor_q", "-better-analyze", str(job.cluster))
+              or "eject your job" in jobs.run("condor_q", "-better-analyze", str(job.cluster)), "analysis")
     assert "\n001 (" not in job.log
-
-
-@pytest.mark.smoke
-def test_a_job_that_comes_before_the_machine_knows_goes_back_to_idle(
-    alice: jobs.Submitter, mended: None
-) -> None:
-    job = alice.submit(TRUE)
-    POLICY.unlink()
-    assert "condor_isolation apply" in refused(job, "CI-004")
-    until(lambda: slot("HasIsolation") == "false", "HasIsolation = false", 5)
+    jobs.install()
     jobs.run("condor_isolation", "apply")
     job.wait("005")
     assert job.output == "ran\n"
 
 
-def test_a_policy_that_others_may_write_is_not_believed(
-    alice: jobs.Submitter, mended: None
+def test_the_mark_of_a_fault_stops_the_machine_at_once(
+    alice: jobs.Submitter, exposed: None
 ) -> None:
-    job = alice.submit(TRUE)
-    POLICY.chmod(0o664)
-    assert str(POLICY) in refused(job, "CI-005")
-
-
-def test_a_policy_that_is_not_roots_is_not_believed(alice: jobs.Submitter, mended: None) -> None:
-    job = alice.submit(TRUE)
-    shutil.chown(POLICY, "alice")
-    refused(job, "CI-005")
-
-
-@pytest.mark.smoke
-def test_a_changed_configuration_is_not_served_by_the_old_policy(
-    alice: jobs.Submitter, mended: None
-) -> None:
-    job = alice.submit(TRUE)
-    with Path(jobs.SITE).open("a") as fragment:
-        fragment.write("# edited at 2 a.m.\n")
-    assert "51-isolation-site.conf" in refused(job, "CI-008")
-    until(lambda: "CI-008" in slot("IsolationComment"), "comment")
-
-
-@pytest.mark.smoke
-def test_a_helper_without_its_setuid_bit_starts_no_job(
-    alice: jobs.Submitter, mended: None
-) -> None:
-    job = alice.submit(TRUE)
-    HELPER.chmod(0o755)
-    assert "4755" in refused(job, "CI-001")
-    until(lambda: slot("HasIsolation") == "false", "HasIsolation = false")
+    os.rename("/chroots", "/gone")  # the machine's fault, which the policy does not show
+    try:
+        job = alice.submit(TRUE, ['+RequestedChroot = "EL9"'])
+        refused(job, "CI-017")
+        assert MARK.read_text().startswith("CI-017: ")
+        until(lambda: slot("HasIsolation") == "false", "HasIsolation = false", 3)
+        assert "CI-017" in slot("IsolationComment")
+    finally:
+        os.rename("/gone", "/chroots")
 
 
 def test_a_chroot_that_others_may_write_is_not_entered(
-    alice: jobs.Submitter, mended: None
+    alice: jobs.Submitter, exposed: None
 ) -> None:
-    job = alice.submit(TRUE, ['+RequestedChroot = "EL9"'])
     mode = Path("/chroots").stat().st_mode
     os.chmod("/chroots", 0o777)
     try:
-        assert "/chroots" in refused(job, "CI-005")
+        assert "/chroots" in refused(alice.submit(TRUE, ['+RequestedChroot = "EL9"']), "CI-005")
     finally:
         os.chmod("/chroots", mode)
 
 
-def test_a_planner_that_crashes_starts_no_job(alice: jobs.Submitter, mended: None) -> None:
+@pytest.mark.parametrize(
+    ("body", "ident"),
+    [
+        ("raise RuntimeError('broken')", "CI-012"),
+        ("print('rubbish')", "CI-013"),
+        ("print('x' * 100_000_000)", "CI-013"),
+        ("import os; os.kill(os.getpid(), 11)", "CI-012"),
+    ],
+    ids=["crash", "rubbish", "huge", "signal"],
+)
+def test_a_broken_planner_starts_no_job_and_leaves_no_mark(
+    alice: jobs.Submitter, exposed: None, body: str, ident: str
+) -> None:
     wrapper = HELPER.with_name("job-wrapper")
-    text = wrapper.read_text()
-    job = alice.submit(TRUE)
-    wrapper.write_text(text.replace("sys.exit(planner.main())", "raise RuntimeError('broken')"))
-    assert "broken" in refused(job, "CI-012")
+    wrapper.write_text(wrapper.read_text().splitlines()[0] + "\n" + body + "\n")
+    refused(alice.submit(TRUE), ident)
+    assert not MARK.exists()
+
+
+def test_a_forged_job_ad_that_is_too_big_gains_nothing(
+    alice: jobs.Submitter, exposed: None
+) -> None:
+    forged = {".job.ad": "x" * 5_000_000}
+    refused(alice.submit(TRUE, ["transfer_input_files = .job.ad"], forged), "CI-025")
+
+
+def test_a_forged_job_ad_opens_no_chroot_of_somebody_else(
+    alice: jobs.Submitter, exposed: None
+) -> None:
+    forged = {".job.ad": 'RequestedChroot = "SL7"\nMyType = "Job"\n'}
+    refused(alice.submit(TRUE, ["transfer_input_files = .job.ad"], forged), "CI-022")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "ident"),
+    ("command", "what"),
     [
-        (".job.ad", "x" * 5_000_000, "CI-025"),
-        (".machine.ad", "\x00\x01\x02\n" * 100, "CI-025"),
+        ("input = /", "descriptor 0"),
+        ("input = {secret}", "descriptor 0"),
+        ("output = {secret}", "descriptor 1"),
     ],
+    ids=["directory", "read", "write"],
 )
-def test_a_forged_ad_gains_nothing(
-    alice: jobs.Submitter, mended: None, name: str, content: str, ident: str
+def test_a_standard_descriptor_reaches_no_other_sandbox(
+    alice: jobs.Submitter, exposed: None, command: str, what: str
 ) -> None:
-    job = alice.submit(TRUE, [f"transfer_input_files = {name}"], {name: content})
-    refused(job, ident)
-
-
-def test_a_forged_job_ad_names_no_chroot_of_somebody_else(
-    alice: jobs.Submitter, mended: None
-) -> None:
-    forged = {".job.ad": 'RequestedChroot = "SL7"\nMyType = "Job"\n'}
-    job = alice.submit(TRUE, ["transfer_input_files = .job.ad"], forged)
-    refused(job, "CI-022")
-
-
-def test_the_mark_of_a_fault_stops_matching_at_once(alice: jobs.Submitter, mended: None) -> None:
-    job = alice.submit(TRUE)
-    POLICY.unlink()
-    refused(job, "CI-004")
-    assert MARK.read_text().startswith("CI-004: ")
-    until(lambda: slot("HasIsolation") == "false", "HasIsolation = false", 5)
-    starts = job.log.count("\n001 (")
-    assert starts <= 2, job.log
+    other = alice.submit("#!/bin/sh\necho secret >secret; sleep 300\n")
+    other.wait("001")
+    execute = Path(jobs.run("condor_config_val", "EXECUTE").strip())
+    other.until(lambda: bool(list(execute.glob("dir_*/**/secret"))), "file of the other job")
+    [secret] = execute.glob("dir_*/**/secret")
+    # The positive control: the starter opens it, as this uid may.
+    assert jobs.as_user("alice", "cat", str(secret), cwd=Path("/")) == "secret\n"
+    commands = [command.format(secret=secret), "should_transfer_files = NO"]
+    assert what in refused(alice.submit("#!/bin/sh\ncat <&0; ls /proc/self/fd/0/\n", commands), "CI-032")
+    other.remove()
