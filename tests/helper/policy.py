@@ -57,15 +57,20 @@ def encode(modes: dict[str, str] | None = None, **changes: str | Rows) -> bytes:
 
 def install(data: bytes) -> None:
     """Put DATA in place as condor_isolation apply does."""
-    new = FILE.with_name("policy.new")
-    new.write_bytes(data)
-    os.chmod(new, 0o644)
-    new.rename(FILE)
+    _replace(FILE, data)
 
 
 def install_planner(code: str) -> None:
     """Make CODE, Python source, what the default planner of the tests runs."""
-    PLANNER.write_text(code)
+    _replace(PLANNER, code.encode())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Change PATH at once: jobs that were started before may be reading it."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(data)
+    os.chmod(new, 0o644)
+    new.rename(path)
 
 
 def planner_that_writes(plan: bytes) -> str:
