@@ -17,16 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TINY, mounts, processes_of_jobs, wait_until
+from .conftest import TINY, assert_refused, mounts, processes_of_jobs, wait_until
 from .starter import ALICE, EXECUTE, GROUPS, WRAPPER
 from .test_rights import children
 
 STEP = int(os.environ.get("ISOLATION_INJECT_STEP", "9"))
 LOG = "/run/trace"
+STRACE = ["/usr/bin/strace", "-D", "-f", "-b", "execve", "-u", "alice", "-o", LOG]
 # Calls that cannot fail, that are the end of a process, or that libc makes before main.
 LEFT_OUT = {
     *("getpid", "getppid", "gettid", "umask", "getresuid", "getresgid", "getuid", "geteuid"),
-    *("execve", "exit", "exit_group", "rt_sigreturn", "setsid"),
+    *("execve", "exit", "exit_group", "rt_sigreturn", "rt_sigprocmask", "setsid"),
     *("arch_prctl", "brk", "mprotect", "set_tid_address", "set_robust_list", "rseq", "getrandom"),
 }
 # What puts a control in force, which could be reported as done and not be.
@@ -72,7 +73,6 @@ def traced(start_job, request):
     own = ("/proc", "/dev/shm", "/dev/mqueue", "/dev/pts")
     devices = {path: os.stat(path).st_dev for path in own}
     code = f"HOST, DEVICES, EXECUTE = {host!r}, {devices!r}, {EXECUTE!r}" + FACTS
-    strace = ["/usr/bin/strace", "-D", "-f", "-b", "execve", "-u", "alice", "-o", LOG]
     policy = {
         "modes": {"limits": "off", "cgroup-namespace": "require"},
         "root": [("tiny", str(TINY), "ro")],
@@ -83,7 +83,7 @@ def traced(start_job, request):
     def run(*options):
         job = start_job(
             [],
-            argv=[*strace, *options, "--", WRAPPER, "/usr/bin/python3", "-I", "-S", "-c", code],
+            argv=[*STRACE, *options, "--", WRAPPER, "/usr/bin/python3", "-I", "-S", "-c", code],
             # strace takes the ids and groups of alice; the sandbox is hers.
             uid=0,
             gid=0,
@@ -197,6 +197,34 @@ def test_a_kill_at_any_call_leaves_no_process_no_mount_and_no_job(traced, clean)
         if result.signal != signal.SIGKILL:
             wrong.append(judge(job, result, clean, what))
     assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+NAMESPACES = {
+    "pid": "clone:error=EPERM:when=2",  # the first makes the planner
+    "ipc": "unshare:error=EPERM:when=1",
+    "uts": "unshare:error=EPERM:when=2",
+    "cgroup-namespace": "unshare:error=EPERM:when=3",
+}
+
+
+@pytest.mark.parametrize("control", NAMESPACES)
+@pytest.mark.parametrize("mode", ["require", "prefer"])
+def test_a_namespace_that_the_kernel_refuses_is_required_or_left_out(start_job, control, mode):
+    name = control.partition("-")[0]
+    command = ["/bin/readlink", f"/proc/self/ns/{name}"]
+    job = start_job(
+        [],
+        argv=[*STRACE, "-e", f"inject={NAMESPACES[control]}", "--", WRAPPER, *command],
+        uid=0,
+        gid=0,
+        owner=ALICE,
+        policy={"modes": {control: mode}},
+    )
+    result = job.wait()
+    if mode == "require":
+        assert_refused(result, "CI-015", f"{control}: ", "EPERM")
+    else:
+        assert (result.text, result.error_file) == (os.readlink(f"/proc/self/ns/{name}"), None)
 
 
 def test_watchers_that_were_stopped_go_on_as_if_nothing_had_been(start_job):

@@ -278,6 +278,8 @@ def test_the_good_plan_is_good(run_job):
 @pytest.mark.parametrize("name", BAD_PLANS)
 def test_a_plan_that_is_not_of_the_format_stops_the_job(run_job, name):
     plan = policies.encode() if name == "a policy" else BAD_PLANS[name]
+    good = {"plan": signed(GOOD), "policy": {"root": ROOTS}}
+    assert ended_well(run_job(["/bin/true"], **good))
     code = f"""import os
 plan = {plan!r}
 while plan:

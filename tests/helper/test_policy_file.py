@@ -198,6 +198,7 @@ WRONG = {
 @pytest.mark.parametrize("name", EDITS)
 def test_a_policy_edited_by_hand_is_refused(run_job, name):
     policy = policies.encode()
+    assert ended_well(run_job(["/bin/true"], policy=policy))
     edited = EDITS[name](policy)
     assert edited != policy
     assert_refused(run_job(["/bin/true"], policy=edited), "CI-006", FILE)
