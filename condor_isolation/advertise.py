@@ -53,6 +53,9 @@ class Policy:
                 data = file.read(records.POLICY_BYTES_MAX + 1)
         except OSError as error:
             raise UnfitError("NO_POLICY", f"{self.path}: {error.strerror}") from None
+        writable = ownership.untrusted(self.path)
+        if writable:
+            raise UnfitError("UNTRUSTED_PATH", writable)
         if data != self._data:
             self.records = self._decode(data)
             self._data = data
@@ -62,6 +65,8 @@ class Policy:
     def _decode(self, data: bytes) -> Sequence[Sequence[str]]:
         try:
             return records.decode("policy", data)
+        except records.OtherVersionError as error:
+            raise UnfitError("OTHER_VERSION", f"{self.path} {error}") from None
         except records.RecordError as error:
             raise UnfitError("BAD_POLICY", f"{self.path}: {error}") from None
 
@@ -188,7 +193,7 @@ def signature(path: str) -> str:
         status = os.stat(path)
     except OSError:
         return ""
-    return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
+    return f"{status.st_ino} {status.st_ctime_ns}"
 
 
 def publish(ad: str) -> None:

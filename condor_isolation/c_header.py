@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 
@@ -65,6 +66,8 @@ def lines() -> Iterator[str]:
     for kind, table in records.KINDS.items():
         yield from _enum(kind.upper(), tuple(table), tag=f"{kind}_key")
         yield from _rules(kind)
+    names = (f'{{ {name}, "{name}" }}' for name in sorted(errno.errorcode.values()))
+    yield f"#define ERROR_NAMES {', '.join(names)}"
     for ident, name, fault, _meaning, remedy in messages.MESSAGES:
         if fault in FAULTS:
             yield f'#define MSG_{name} BLAME_{_upper(fault)}, "{ident}", "{remedy}"'

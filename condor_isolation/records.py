@@ -117,6 +117,10 @@ class RecordError(ValueError):
     """A record that does not fit the tables: what and where, in one line."""
 
 
+class OtherVersionError(RecordError):
+    """The file is of another version of the format."""
+
+
 def fnv1a(data: bytes) -> int:
     """Return the FNV-1a 64 hash: it detects accidents, not enemies (the file is root's)."""
     value = 0xCBF29CE484222325
@@ -138,7 +142,9 @@ def quote(field: str) -> str:
 
 
 def unquote(field: str) -> str:
-    """Return what quote() was given.  Raise RecordError on a bad escape."""
+    """Return what quote() was given.  Raise RecordError on what quote() does not write."""
+    if not field or not field.isprintable() or " " in field:
+        raise RecordError(f"{field!r} is empty or holds what must be escaped")
     if field == "%":
         return ""
     if "%" not in field:
@@ -232,6 +238,8 @@ def split_lines(kind: str, data: bytes) -> list[list[str]]:
         lines = data.decode("ascii").split("\n")
     except UnicodeDecodeError:
         raise RecordError("not ASCII") from None
+    if lines[0].startswith(f"{MAGIC} {kind} ") and lines[0] != f"{MAGIC} {kind} {FORMAT_VERSION}":
+        raise OtherVersionError(f"is of format version {lines[0].rpartition(' ')[2][:20]!r}")
     if lines[0] != f"{MAGIC} {kind} {FORMAT_VERSION}":
         raise RecordError(f"first line is not '{MAGIC} {kind} {FORMAT_VERSION}'")
     if len(lines) < 3 or lines[-1] or not lines[-2].startswith("end "):

@@ -180,9 +180,10 @@ SETTINGS = (
     Setting(
         "ISOLATION_HIDE",
         "paths",
-        ", ".join(f"$({name})" for name in HIDDEN),
+        ", ".join([*(f"$({name})" for name in HIDDEN), "/run/user"]),
         "Directories and files of the machine that are empty for every job. The default is what "
-        "of HTCondor's own no job needs: logs, spool, tokens, passwords.",
+        "of HTCondor's own no job needs (logs, spool, tokens, passwords), and /run/user, where a "
+        "user's service manager would start processes outside the isolation.",
     ),
     Setting(
         "ISOLATION_NETWORK",

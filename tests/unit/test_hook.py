@@ -98,7 +98,7 @@ VANILLA = 'Cmd = "/bin/sh"\nJobUniverse = 5\nTransferExecutable = false\n'
 
 def test_a_good_job_gets_no_output(machine):
     assert machine.run(VANILLA) == (None, None)
-    assert machine.run(VANILLA + 'RequestedChroot = "EL9"\nIsolationPidsMax = 5\n') == (None, None)
+    assert machine.run(VANILLA + 'RequestedChroot = "EL9"\nIsolationPidsMax = 50\n') == (None, None)
 
 
 def test_with_isolation_disabled_nothing_is_checked(machine):
@@ -231,8 +231,9 @@ def test_an_absolute_command_that_is_only_on_the_host_holds_the_job(machine):
     assert machine.run(job)[0] == 20
 
 
-def test_without_a_chroot_the_command_is_not_looked_for(machine):
-    assert machine.run('Cmd = "/no"\nTransferExecutable = false\nJobUniverse = 5\n')[0] is None
+def test_without_a_chroot_the_command_is_looked_for_on_the_machine(machine):
+    assert machine.run('Cmd = "/no"\nTransferExecutable = false\nJobUniverse = 5\n')[0] == 20
+    assert machine.run(VANILLA) == (None, None)
 
 
 def test_a_command_relative_to_a_shared_directory_is_looked_for_through_the_bind(machine):

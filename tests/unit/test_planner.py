@@ -245,7 +245,7 @@ def test_each_limit_has_an_attribute_named_like_its_knob():
 
 def test_all_limits_can_be_asked_for_at_once():
     ceilings = [f"limit {limit} {1 << 40}" for limit in records.LIMIT_WORDS]
-    job = "".join(f"{planner.attribute_of(limit)} = 5\n" for limit in records.LIMIT_WORDS)
+    job = "".join(f"{planner.attribute_of(limit)} = 9\n" for limit in records.LIMIT_WORDS)
     assert [record[1] for record in plan(ceilings, job)] == list(records.LIMIT_WORDS)
 
 
@@ -417,14 +417,14 @@ def run(directory, policy_lines, *arguments):
 
 
 def test_the_wrapper_writes_a_whole_plan(tmp_path):
-    (tmp_path / ".job.ad").write_text('RequestedChroot = "EL9"\nIsolationPidsMax = 7\n')
+    (tmp_path / ".job.ad").write_text('RequestedChroot = "EL9"\nIsolationPidsMax = 70\n')
     done = run(tmp_path, THREE_ROOTS)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert records.decode("plan", done.stdout) == [["root", "EL9"], ["limit", "pids-max", "7"]]
+    assert records.decode("plan", done.stdout) == [["root", "EL9"], ["limit", "pids-max", "70"]]
 
 
 def test_the_wrapper_needs_no_machine_ad_for_literals(tmp_path):
-    (tmp_path / ".job.ad").write_text("IsolationPidsMax = 7\n")
+    (tmp_path / ".job.ad").write_text("IsolationPidsMax = 70\n")
     (tmp_path / ".machine.ad").symlink_to("/dev/zero")
     assert run(tmp_path, ()).returncode == 0
 

@@ -94,7 +94,7 @@ static int open_group(const struct job *job, const char *controller)
                   (strncmp(own, other, length) == 0 && strchr("/", other[length]) != NULL);
     int group = shared ? -1 : open(own, O_PATH | O_DIRECTORY | O_CLOEXEC);
     long magic = *controller == '\0' ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC;
-    if (group >= 0 && (fstatfs(group, &status) != 0 || status.f_type != magic)) {
+    if (group >= 0 && (fstatfs(group, &status) != 0 || (long)status.f_type != magic)) {
         close(group);
         group = -1;
     }

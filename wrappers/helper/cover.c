@@ -2,7 +2,6 @@
  * MUST NOT: leave what covers writable.
  */
 #include <stdio.h>
-#include <sys/mount.h>
 
 #include "view_steps.h"
 
@@ -54,35 +53,54 @@ static int cover_around_execute(struct view *view, const char *path, const char 
     return view_place(view, cover, path);
 }
 
-int step_hide(struct view *view)
+/* Returns an empty read-only tree: a directory, or a file.  The first cover that is placed serves
+ * as source of all others: to close one that was never placed costs a grace period of the kernel. */
+static int new_cover(bool directory)
 {
     const struct tree_option options[] = { { "mode", "0555" }, { 0 } };
-    OWNED_FD empty = tree_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    OWNED_FD file = empty < 0 ? -1 : openat(empty, "empty", O_CREAT | O_EXCL | O_CLOEXEC, 0);
-    OWNED_FD inner = file < 0 || mkdirat(empty, "directory", 0555) != 0
-                         ? -1 : tree_copy(empty, "directory");
-    OWNED_FD blank = inner < 0 ? -1 : tree_copy(empty, "empty");
-    view->object = "tmpfs";
-    if (blank < 0 || tree_set(inner, MOUNT_ATTR_RDONLY) || tree_set(blank, MOUNT_ATTR_RDONLY))
-        return -1;
-    const struct record *hidden = NULL;
-    while ((hidden = view_next(view, POLICY_HIDE, hidden)) != NULL) {
-        struct stat status;
-        view->object = hidden->field[0];
-        OWNED_FD target = tree_target(view->root, hidden->field[0]);
-        if (target < 0 && errno == ENOENT)
-            continue;
-        const char *execute = job_execute_below(view->job, hidden->field[0]);
-        if (target < 0 || fstat(target, &status) != 0 ||
-            (execute != NULL && cover_around_execute(view, hidden->field[0], execute) != 0))
-            return -1;
-        if (execute != NULL)
-            continue;
-        OWNED_FD cover = tree_copy(S_ISDIR(status.st_mode) ? inner : blank, "");
-        if (cover < 0 || view_place_at(view, cover, target) != 0)
-            return -1;
+    int empty = tree_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (empty >= 0 && !directory) {
+        OWNED_FD whole = empty;
+        OWNED_FD file = openat(whole, "empty", O_CREAT | O_EXCL | O_CLOEXEC, 0);
+        empty = file < 0 ? -1 : tree_copy(whole, "empty");
     }
-    return 0;
+    if (empty >= 0 && tree_set(empty, MOUNT_ATTR_RDONLY) != 0)
+        return -1;
+    return empty;
+}
+
+static int hide_one(struct view *view, const char *path, int covers[2])
+{
+    struct stat status;
+    OWNED_FD target = tree_target(view->root, path);
+    if (target < 0 && errno == ENOENT)
+        return 0;
+    if (target < 0 || fstat(target, &status) != 0)
+        return -1;
+    const char *execute = job_execute_below(view->job, path);
+    if (execute != NULL)
+        return cover_around_execute(view, path, execute);
+    int *cover = &covers[S_ISDIR(status.st_mode)];
+    if (*cover < 0) {
+        *cover = new_cover(S_ISDIR(status.st_mode));
+        return *cover < 0 ? -1 : view_place_at(view, *cover, target);
+    }
+    OWNED_FD copy = tree_copy(*cover, "");
+    return copy < 0 ? -1 : view_place_at(view, copy, target);
+}
+
+int step_hide(struct view *view)
+{
+    int covers[2] = { -1, -1 }; /* of files, of directories */
+    int result = 0;
+    const struct record *hidden = NULL;
+    while (result == 0 && (hidden = view_next(view, POLICY_HIDE, hidden)) != NULL) {
+        view->object = hidden->field[0];
+        result = hide_one(view, hidden->field[0], covers);
+    }
+    close_owned(&covers[0]);
+    close_owned(&covers[1]);
+    return result;
 }
 
 int step_read_only(struct view *view)

@@ -158,6 +158,18 @@ _Noreturn void die_line(enum blame blame, const char *line)
     tell(blame, copy);
 }
 
+static const char *error_name(int error)
+{
+    static const struct {
+        int number;
+        const char *name;
+    } names[] = { ERROR_NAMES };
+    for (size_t i = 0; i < LENGTH(names); i++)
+        if (names[i].number == error)
+            return names[i].name;
+    return "unknown errno";
+}
+
 /* What one job may have used up, for itself or for all: no reason to stop the machine. */
 static bool is_scarce(int error)
 {
@@ -171,10 +183,9 @@ _Noreturn static void die_with(enum blame blame, const char *id, const char *rem
     static char reason[1024];
     static char line[REPORT_BYTES_MAX];
     vsnprintf(reason, sizeof reason, format, arguments);
-    const char *name = error != 0 ? strerrorname_np(error) : NULL;
     if (error != 0)
-        snprintf(line, sizeof line, "%s: %s: %s (%s); %s", id, reason,
-                 name != NULL ? name : "errno", strerrordesc_np(error), remedy);
+        snprintf(line, sizeof line, "%s: %s: %s (%s); %s", id, reason, error_name(error),
+                 strerror(error), remedy);
     else
         snprintf(line, sizeof line, "%s: %s; %s", id, reason, remedy);
     die_line(is_scarce(error) ? BLAME_JOB : blame, line);

@@ -77,7 +77,6 @@ void identify(struct caller *caller)
     if (getresuid(&caller->uid, &effective, &saved) != 0 ||
         getresgid(&caller->gid, &effective_group, &saved_group) != 0)
         die_errno(MSG_INHERITED, "getresuid");
-    die_knows_user(caller->uid, caller->gid);
     check_parent(caller);
     check_privileged(effective);
     prctl(PR_SET_DUMPABLE, 0);
@@ -88,7 +87,7 @@ void identify(struct caller *caller)
     prctl(PR_SET_DUMPABLE, 0);
 }
 
-static void empty_bounding_set(void)
+void empty_bounding_set(void)
 {
     for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0;
          capability++)
@@ -144,7 +143,6 @@ void become_caller(const struct caller *caller)
 
 void drop_for_good(const struct caller *caller, bool no_new_privs)
 {
-    empty_bounding_set();
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
         die_errno(MSG_DROP, "clear the ambient capabilities");
     become_caller(caller);

@@ -15,6 +15,9 @@ struct caller {
 /* Dies unless this process is privileged and its parent's real uid is 0 (D4). */
 void identify(struct caller *caller);
 
+/* No exec from now on, in this process or those to come, gives a capability. */
+void empty_bounding_set(void);
+
 /* All ids become the caller's, no capability is left, none can come back; each is proved.
  * NO_NEW_PRIVS is set too if asked for. */
 void drop_for_good(const struct caller *caller, bool no_new_privs);

@@ -11,12 +11,12 @@
 #include <sys/vfs.h>
 
 #include "die.h"
+#include "signals.h"
 
 /* ARG_MAX is at most 3/4 of an 8 MiB stack; anything larger is no environment of the kernel's. */
 #define ENVIRONMENT_BYTES_MAX (8u << 20)
 #define SECURE_STACK ((rlim_t)8 << 20) /* _STK_LIM */
 #define FILES_MAX 65536 /* 1,024 binds and 4,096 chroots need far fewer */
-#define FIRST_SIGNAL 1
 
 static void open_standard_descriptors(void)
 {
@@ -128,17 +128,13 @@ static void keep_directory(struct inherited *inherited)
 
 static void keep_signals(struct inherited *inherited)
 {
-    sigset_t all;
-    sigemptyset(&inherited->ignored);
-    for (int signal_number = FIRST_SIGNAL; signal_number <= SIGRTMAX; signal_number++) {
-        struct sigaction action;
-        if (sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
-            sigaddset(&inherited->ignored, signal_number);
-    }
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &inherited->mask);
-    signal(SIGCHLD, SIG_DFL); /* ignored, it would take our children's status away */
-    signal(SIGPIPE, SIG_IGN);
+    for (int number = 1; number <= SIGNAL_LAST; number++)
+        if (signal_is_ignored(number))
+            inherited->ignored |= signal_bit(number);
+    /* SIGCHLD ignored would take our children's status away. */
+    if (signals_mask(SIG_SETMASK, SIGNALS_ALL, &inherited->mask) != 0 ||
+        signal_set(SIGCHLD, SIG_DFL) != 0 || signal_set(SIGPIPE, SIG_IGN) != 0)
+        die_errno(MSG_INHERITED, "block signals");
 }
 
 static void stop_timers(void)
@@ -160,18 +156,18 @@ static void mend_stack_limit(struct rlimit *limit)
 /* NPROC is left alone: it is counted for the job's user, and our fork is one of them. */
 void inherit_limits(struct inherited *inherited)
 {
-    static const __rlimit_resource_t raised[] = { RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_FSIZE,
+    static const int raised[] = { RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_FSIZE,
                                                   RLIMIT_AS,     RLIMIT_DATA,  RLIMIT_CPU };
-    for (unsigned i = 0; i < RLIM_NLIMITS; i++)
+    for (int i = 0; i < RLIM_NLIMITS; i++)
         if (getrlimit(i, &inherited->limits[i]) != 0)
-            die_errno(MSG_INHERITED, "getrlimit %u", i);
+            die_errno(MSG_INHERITED, "getrlimit %d", i);
     for (size_t i = 0; i < LENGTH(raised); i++) {
         const rlim_t most = raised[i] == RLIMIT_NOFILE ? FILES_MAX : RLIM_INFINITY;
         const rlim_t hard = inherited->limits[raised[i]].rlim_max;
         const struct rlimit endless = { most, most }, all_there_is = { hard, hard };
         /* A container may lack CAP_SYS_RESOURCE.  What is too little then fails by itself. */
         if (setrlimit(raised[i], &endless) != 0 && setrlimit(raised[i], &all_there_is) != 0)
-            die_errno(MSG_INHERITED, "raise limit %d", (int)raised[i]);
+            die_errno(MSG_INHERITED, "raise limit %d", raised[i]);
     }
     const struct rlimit no_dump = { 0, inherited->limits[RLIMIT_CORE].rlim_max };
     if (setrlimit(RLIMIT_CORE, &no_dump) != 0)
@@ -199,16 +195,19 @@ void inherit(struct inherited *inherited, int argc, char **argv)
 
 void inherit_restore_limits(const struct inherited *inherited)
 {
-    for (unsigned i = 0; i < RLIM_NLIMITS; i++)
+    for (int i = 0; i < RLIM_NLIMITS; i++)
         if (setrlimit(i, &inherited->limits[i]) != 0)
-            die_errno(MSG_INHERITED, "give back limit %u", i);
+            die_errno(MSG_INHERITED, "give back limit %d", i);
 }
 
 void inherit_restore_signals(const struct inherited *inherited)
 {
-    for (int signal_number = FIRST_SIGNAL; signal_number <= SIGRTMAX; signal_number++)
-        signal(signal_number,
-               sigismember(&inherited->ignored, signal_number) == 1 ? SIG_IGN : SIG_DFL);
+    const int changed[] = { SIGCHLD, SIGPIPE };
+    for (size_t i = 0; i < LENGTH(changed); i++)
+        if (signal_set(changed[i],
+                       inherited->ignored & signal_bit(changed[i]) ? SIG_IGN : SIG_DFL) != 0)
+            die_errno(MSG_INHERITED, "give back signal %d", changed[i]);
     umask(inherited->umask);
-    sigprocmask(SIG_SETMASK, &inherited->mask, NULL);
+    if (signals_mask(SIG_SETMASK, inherited->mask, NULL) != 0)
+        die_errno(MSG_INHERITED, "give back the signal mask");
 }

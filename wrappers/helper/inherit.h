@@ -1,7 +1,6 @@
 /* What the caller handed over: kept for the job, made harmless for the helper. */
 #pragma once
 
-#include <signal.h>
 #include <sys/resource.h>
 
 #include "common.h"
@@ -20,8 +19,8 @@ struct inherited {
     struct stat directory_status;
     struct standard standard[3];
     struct rlimit limits[RLIM_NLIMITS];
-    sigset_t mask;
-    sigset_t ignored;
+    uint64_t mask;    /* of signals, as in signals.h */
+    uint64_t ignored;
     mode_t umask;
 };
 

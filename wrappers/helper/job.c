@@ -3,11 +3,10 @@
  */
 #include "job.h"
 
-#include <linux/openat2.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 
 #include "die.h"
+#include "kernel.h"
 
 #define PIDS_LEAST 8 /* monitor, init and a shell with a pipe must fit */
 
@@ -18,11 +17,8 @@ const char *control_name(enum control control) { return control_words[control]; 
 
 static int open_directory(int parent, const char *path, int flags)
 {
-    struct open_how how = {
-        .flags = (uint64_t)(unsigned)(flags | O_DIRECTORY | O_CLOEXEC),
-        .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
-    return (int)syscall(SYS_openat2, parent, path, &how, sizeof how);
+    return kernel_openat2(parent, path, flags | O_DIRECTORY,
+                          RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 static bool find_below(struct job *job, const char *execute)

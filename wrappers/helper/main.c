@@ -41,7 +41,9 @@ int main(int argc, char **argv)
     struct policy policy = { 0 };
     struct records plan = { 0 };
 
-    die_knows_environment(environ); /* as far as the C library left it: enough for a message */
+    /* As far as the C library left it, the environment is enough for a message. */
+    die_knows_environment(environ);
+    die_knows_user(getuid(), getgid());
     if (is_session(argc, argv))
         die_knows_no_starter();
     inherit_limits(&inherited);
@@ -53,6 +55,7 @@ int main(int argc, char **argv)
     if (policy_number(&policy, POLICY_ENABLE, 1) == 0)
         run_plain(&inherited, &caller);
 
+    empty_bounding_set();
     struct job job = { .policy = &policy, .caller = &caller, .inherited = &inherited };
     job_find_sandbox(&job);
     planner_run(&policy, &caller, job.scratch, &plan);

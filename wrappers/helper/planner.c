@@ -6,13 +6,13 @@
 
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "die.h"
+#include "signals.h"
 
 #define SECONDS_MAX 20
 #define MEMORY_MAX (UINT64_C(1) << 30)
@@ -36,7 +36,7 @@ _Noreturn static void fail_start(const struct pipes *pipes)
     _exit(write(pipes->start[1], &error, sizeof error) == sizeof error ? 1 : 2);
 }
 
-static void set_limit(const struct pipes *pipes, __rlimit_resource_t resource, rlim_t value)
+static void set_limit(const struct pipes *pipes, int resource, rlim_t value)
 {
     struct rlimit limit;
     if (getrlimit(resource, &limit) != 0)
@@ -50,7 +50,6 @@ static void set_limit(const struct pipes *pipes, __rlimit_resource_t resource, r
 _Noreturn static void become_planner(const struct policy *policy, const struct caller *caller,
                                      int scratch, const struct pipes *pipes)
 {
-    sigset_t none;
     if (dup2(policy->fd, 0) != 0 || dup2(pipes->plan[1], 1) != 1 ||
         dup2(pipes->errors[1], 2) != 2 || lseek(0, 0, SEEK_SET) != 0)
         fail_start(pipes);
@@ -63,9 +62,8 @@ _Noreturn static void become_planner(const struct policy *policy, const struct c
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (fchdir(scratch) != 0)
         fail_start(pipes);
-    signal(SIGPIPE, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (signal_set(SIGPIPE, SIG_DFL) != 0 || signals_mask(SIG_SETMASK, SIGNALS_NONE, NULL) != 0)
+        fail_start(pipes);
     char *const arguments[] = { (char *)"python3", (char *)"-I", (char *)"-S",
                                 (char *)policy_text(policy, POLICY_PLANNER, 1), (char *)"plan",
                                 NULL };
@@ -134,12 +132,13 @@ static const char *last_line(struct output *errors)
 static void check_end_of_planner(int status, struct output *errors)
 {
     const char *line = last_line(errors);
+    const char *colon = *line == '\0' ? "" : ": ";
     if (WIFSIGNALED(status))
-        die(MSG_PLANNER_FAILED, "the planner was ended by signal %d: %.400s", WTERMSIG(status),
-            line);
+        die(MSG_PLANNER_FAILED, "the planner was ended by signal %d%s%.400s", WTERMSIG(status),
+            colon, line);
     if (WEXITSTATUS(status) != 0)
-        die(MSG_PLANNER_FAILED, "the planner exited with status %d: %.400s", WEXITSTATUS(status),
-            line);
+        die(MSG_PLANNER_FAILED, "the planner exited with status %d%s%.400s", WEXITSTATUS(status),
+            colon, line);
 }
 
 static void open_pipe(int ends[2])

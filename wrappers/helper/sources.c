@@ -1,9 +1,6 @@
 /* MUST: take every source by descriptor, before the first change to the job's view.
  * MUST NOT: take a path that the job chose, or follow a link in a bind list.
  */
-#include <linux/openat2.h>
-#include <sys/syscall.h>
-
 #include "die.h"
 #include "view_steps.h"
 
@@ -19,11 +16,8 @@ static const char *const host_files[] = { "/etc/resolv.conf", "/etc/hosts", "/et
  * resolved them, and one that came later is not what the administrator saw. */
 static int take(const char *path, uint64_t attributes)
 {
-    struct open_how how = {
-        .flags = O_PATH | O_CLOEXEC,
-        .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
-    OWNED_FD source = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+    OWNED_FD source = kernel_openat2(AT_FDCWD, path, O_PATH,
+                                     RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
     int tree = source < 0 ? -1 : tree_copy(source, "");
     if (tree < 0 || tree_set(tree, attributes) != 0)
         return -1;

@@ -8,7 +8,6 @@
 #include "supervise.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -16,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "die.h"
+#include "signals.h"
 #include "verify.h"
 #include "view.h"
 
@@ -54,10 +54,10 @@ static void leave_standard_descriptors(int null)
 }
 
 /* Passes signals on to TARGET until one says that a child has changed its state. */
-static void pass_on_until_child(const sigset_t *signals, pid_t target)
+static void pass_on_until_child(pid_t target)
 {
     for (;;) {
-        int signal_number = sigwaitinfo(signals, NULL); /* -1: interrupted, as by SIGCONT */
+        int signal_number = signals_wait();
         if (signal_number == SIGCHLD)
             return;
         if (signal_number > 0)
@@ -66,12 +66,12 @@ static void pass_on_until_child(const sigset_t *signals, pid_t target)
 }
 
 /* Waits for MAIN, reaping whatever else ends, and passes signals on to it. */
-static int wait_and_reap(pid_t main_process, const sigset_t *signals)
+static int wait_and_reap(pid_t main_process)
 {
     for (;;) {
         int status;
         pid_t ended;
-        pass_on_until_child(signals, main_process);
+        pass_on_until_child(main_process);
         while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
             if (ended == main_process)
                 return status;
@@ -106,8 +106,6 @@ static void await_monitor(int channel)
 _Noreturn static void run_init(struct job *job, int channel, int null,
                                const struct namespaces *host)
 {
-    sigset_t all;
-    sigfillset(&all);
     die_through(channel);
     enter_namespaces(job);
     verify_namespaces(job, host);
@@ -128,7 +126,7 @@ _Noreturn static void run_init(struct job *job, int channel, int null,
         run_job(job);
     leave_standard_descriptors(null);
     struct status_report report = { .type = STATUS };
-    report.status = wait_and_reap(main_process, &all);
+    report.status = wait_and_reap(main_process);
     send(channel, &report, sizeof report, MSG_NOSIGNAL);
     _exit(0); /* as pid 1: the kernel ends whatever is left of the job */
 }
@@ -160,13 +158,10 @@ _Noreturn static void end_as(int status)
 {
     if (WIFEXITED(status))
         _exit(WEXITSTATUS(status));
-    sigset_t one;
     int signal_number = WTERMSIG(status);
-    signal(signal_number, SIG_DFL);
-    sigemptyset(&one);
-    sigaddset(&one, signal_number);
+    signal_set(signal_number, SIG_DFL);
     kill(getpid(), signal_number);
-    sigprocmask(SIG_UNBLOCK, &one, NULL);
+    signals_mask(SIG_UNBLOCK, signal_bit(signal_number), NULL);
     _exit(128 + signal_number);
 }
 
@@ -187,11 +182,11 @@ static bool take_report(int channel, struct status_report *last)
     return true;
 }
 
-static int await_init(pid_t init, const sigset_t *signals)
+static int await_init(pid_t init)
 {
     for (;;) {
         int status;
-        pass_on_until_child(signals, init);
+        pass_on_until_child(init);
         if (waitpid(init, &status, WNOHANG) == init)
             return status;
     }
@@ -200,13 +195,11 @@ static int await_init(pid_t init, const sigset_t *signals)
 _Noreturn void supervise(struct job *job)
 {
     int ends[2];
-    sigset_t all;
     const char go = GO;
     struct status_report report = { 0 };
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         die_errno(MSG_SUPERVISOR, "socketpair");
-    sigfillset(&all);
     pid_t init = start_init(job, ends, null);
     close(job->sandbox);
     close(job->scratch);
@@ -215,7 +208,7 @@ _Noreturn void supervise(struct job *job)
     bool started = take_report(ends[0], &report) && report.type == READY &&
                    send(ends[0], &go, 1, MSG_NOSIGNAL) == 1;
     leave_standard_descriptors(null);
-    int status = await_init(init, &all);
+    int status = await_init(init);
     while (take_report(ends[0], &report))
         ;
     if (report.type == STATUS)

@@ -5,35 +5,33 @@
 #include "tree.h"
 
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 
 int tree_copy(int directory, const char *path)
 {
-    return open_tree(directory, path,
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+    return kernel_open_tree(directory, path,
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
 }
 
 int tree_new(const char *type, const struct tree_option *options, uint64_t attributes)
 {
-    OWNED_FD context = fsopen(type, FSOPEN_CLOEXEC);
+    OWNED_FD context = kernel_fsopen(type);
     if (context < 0)
         return -1;
     for (; options->key != NULL; options++) {
         unsigned command = options->value == NULL ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING;
-        if (fsconfig(context, command, options->key, options->value, 0) != 0)
+        if (kernel_fsconfig(context, command, options->key, options->value) != 0)
             return -1;
     }
-    if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
+    if (kernel_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL) != 0)
         return -1;
-    return fsmount(context, FSMOUNT_CLOEXEC, (unsigned)attributes);
+    return kernel_fsmount(context, (unsigned)attributes);
 }
 
 static int change(int tree, uint64_t set, uint64_t clear)
 {
     struct mount_attr attributes = { .attr_set = set, .attr_clr = clear };
-    return mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes);
+    return kernel_mount_setattr(tree, AT_EMPTY_PATH | AT_RECURSIVE, &attributes);
 }
 
 int tree_set(int tree, uint64_t attributes) { return change(tree, attributes, 0); }
@@ -42,16 +40,12 @@ int tree_clear(int tree, uint64_t attributes) { return change(tree, 0, attribute
 
 int tree_target(int root, const char *path)
 {
-    struct open_how how = {
-        .flags = O_PATH | O_CLOEXEC,
-        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-    };
-    return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+    return kernel_openat2(root, path, O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 int tree_place(int tree, int target)
 {
-    return move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    return kernel_move_mount(tree, target);
 }
 
 int tree_make_directories(int directory, const char *path, mode_t mode)

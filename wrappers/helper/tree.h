@@ -2,9 +2,7 @@
  * Each function returns a descriptor or 0, or -1 and errno. */
 #pragma once
 
-#include <sys/mount.h>
-
-#include "common.h"
+#include "kernel.h"
 
 /* Detached copy of what is mounted at DIRECTORY/PATH (PATH "" : DIRECTORY itself), with all
  * mounts below it. */

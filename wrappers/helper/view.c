@@ -4,9 +4,6 @@
  */
 #include "view.h"
 
-#include <sys/mount.h>
-#include <sys/syscall.h>
-
 #include "die.h"
 #include "view_steps.h"
 
@@ -73,7 +70,7 @@ static void enter_root(struct view *view)
         return;
     }
     if (fchdir(view->root) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
-        umount2(".", MNT_DETACH) != 0 || chdir("/") != 0)
+        syscall(SYS_umount2, ".", MNT_DETACH) != 0 || chdir("/") != 0)
         die_errno(MSG_CHROOT, "make %s the root", view->job->root->field[1]);
 }
 
@@ -99,7 +96,7 @@ static bool is_needed(const struct job *job, enum control control)
 void view_build(struct job *job)
 {
     struct view view = { .job = job };
-    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0)
+    if (syscall(SYS_mount, NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0)
         die_errno(MSG_CONTROL, "mount: stop propagation to the host");
     take_sources(&view);
     open_root(&view);
