@@ -11,6 +11,7 @@
 #include "die.h"
 
 #define CGROUPS "/sys/fs/cgroup"
+#define MEMBERSHIP_MAX 8192 /* a dozen hierarchies at most */
 #define CPU_PERIOD 100000u /* microseconds: the kernel's default (cgroup-v2.rst, cpu.max) */
 
 
@@ -42,30 +43,37 @@ static bool lists(const char *controllers, const char *controller)
     return false;
 }
 
-/* Puts the group of PROCESS ("self" or a pid) for CONTROLLER ("": version 2) into PATH, as a
- * directory below CGROUPS.  Lines are ID:CONTROLLERS:PATH (cgroups(7)). */
-static bool find_group(const char *process, const char *controller, char *path, size_t size)
+/* Reads /proc/PROCESS/cgroup ("self" or a pid) once. */
+static void read_membership(const char *process, char *text, size_t size)
 {
-    static char line[2 * FIELD_BYTES_MAX];
-    char name[64];
-    snprintf(name, sizeof name, "/proc/%s/cgroup", process);
-    FILE *file = fopen(name, "re");
-    bool found = false;
-    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *group = controllers == NULL ? NULL : strchr(++controllers, ':');
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/cgroup", process);
+    OWNED_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
+    text[length < 0 ? 0 : length] = '\0';
+}
+
+/* Puts the group for CONTROLLER ("": version 2) into PATH, as a directory below CGROUPS.  Lines
+ * of MEMBERSHIP are ID:CONTROLLERS:PATH (cgroups(7)). */
+static bool find_group(const char *membership, const char *controller, char *path, size_t size)
+{
+    const char *next;
+    for (const char *line = membership; *line != '\0'; line = next) {
+        char controllers[128];
+        next = line + strcspn(line, "\n");
+        next += *next == '\n';
+        const char *list = strchr(line, ':');
+        const char *group = list == NULL ? NULL : strchr(list + 1, ':');
         if (group == NULL)
+            return false;
+        snprintf(controllers, sizeof controllers, "%.*s", (int)(group - list - 1), list + 1);
+        if (*controller == '\0' ? *controllers != '\0' : !lists(controllers, controller))
             continue;
-        *group++ = '\0';
-        found = *controller == '\0' ? *controllers == '\0' : lists(controllers, controller);
-        int length = snprintf(path, size, "%s%s%s%s", CGROUPS, *controllers ? "/" : "",
-                              controllers, group);
-        found = found && length > 0 && (size_t)length < size && strstr(path, "/..") == NULL;
+        int length = snprintf(path, size, "%s%s%s%.*s", CGROUPS, *controllers ? "/" : "",
+                              controllers, (int)strcspn(group + 1, "\n"), group + 1);
+        return length > 0 && (size_t)length < size && strstr(path, "/..") == NULL;
     }
-    if (file != NULL)
-        fclose(file);
-    return found;
+    return false;
 }
 
 /* Since HTCondor 24.8 its limits are on X.slice, and the process is in X.slice/X.scope, out of
@@ -81,12 +89,17 @@ static void leave_scope(char *path)
 /* Opens the group that is this job's alone, or fails: limits must not fall on the daemons. */
 static int open_group(const struct job *job, const char *controller)
 {
-    char starter[16];
+    static char own_text[MEMBERSHIP_MAX], other_text[MEMBERSHIP_MAX];
     static char own[FIELD_BYTES_MAX], other[FIELD_BYTES_MAX];
+    char starter[16];
     struct statfs status;
-    snprintf(starter, sizeof starter, "%d", (int)job->caller->starter);
-    if (!find_group("self", controller, own, sizeof own) ||
-        !find_group(starter, controller, other, sizeof other))
+    if (own_text[0] == '\0') {
+        snprintf(starter, sizeof starter, "%d", (int)job->caller->starter);
+        read_membership("self", own_text, sizeof own_text);
+        read_membership(starter, other_text, sizeof other_text);
+    }
+    if (!find_group(own_text, controller, own, sizeof own) ||
+        !find_group(other_text, controller, other, sizeof other))
         return -1;
     leave_scope(own);
     size_t length = strlen(own);

@@ -1,7 +1,7 @@
 /* MUST: end exactly as the job did; let nothing of the job outlive monitor or init.
  * MUST NOT: keep a right of root's once the job runs, or hold the job's stdin, stdout, stderr.
  *
- * Monitor and init talk through a SOCK_SEQPACKET pair: 'R' init is ready to start the job, 'G' it
+ * Monitor and init talk through a SOCK_SEQPACKET pair: 'R' init is about to start the job, 'G' it
  * may, 'S' + status the job has ended, 'E' + line something failed.  An end of file means that
  * the other one has died.
  */
@@ -95,12 +95,15 @@ static void enter_namespaces(struct job *job)
                         namespaces[i].name);
 }
 
+/* The monitor has let the job start long ago, or will.  If it dies from now on, PDEATHSIG ends us;
+ * if it has died before that was set, the end of the stream tells. */
 static void await_monitor(int channel)
 {
     char answer;
     const char ready = READY;
-    if (send(channel, &ready, 1, MSG_NOSIGNAL) != 1 || recv(channel, &answer, 1, 0) != 1)
-        _exit(1); /* the monitor has died: so does the job that has not begun */
+    if (send(channel, &ready, 1, MSG_NOSIGNAL) != 1 || recv(channel, &answer, 1, 0) != 1 ||
+        recv(channel, &answer, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        _exit(1);
 }
 
 _Noreturn static void run_init(struct job *job, int channel, int null,
@@ -119,7 +122,8 @@ _Noreturn static void run_init(struct job *job, int channel, int null,
     inherit_verify_standard(job->inherited);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     await_monitor(channel);
-    pid_t main_process = fork();
+    /* It shares our memory until its exec; init has nothing else to do meanwhile. */
+    pid_t main_process = vfork();
     if (main_process < 0)
         die_errno(MSG_SUPERVISOR, "fork");
     if (main_process == 0)
@@ -205,9 +209,10 @@ _Noreturn void supervise(struct job *job)
     close(job->scratch);
     close(job->policy->fd);
     drop_for_good(job->caller, true);
-    bool started = take_report(ends[0], &report) && report.type == READY &&
-                   send(ends[0], &go, 1, MSG_NOSIGNAL) == 1;
     leave_standard_descriptors(null);
+    /* Until init is the job's user too, it cannot be signalled: signals wait. */
+    bool started = send(ends[0], &go, 1, MSG_NOSIGNAL) == 1 && take_report(ends[0], &report) &&
+                   report.type == READY;
     int status = await_init(init);
     while (take_report(ends[0], &report))
         ;

@@ -151,23 +151,11 @@ static void check_read_only(const struct job *job)
             check_flags(CONTROL_READ_ONLY, path->field[0], ST_RDONLY);
 }
 
-/* The machine's root would lie under the chroot if it had not been unmounted. */
-static void check_old_root(void)
+static bool is_chroot(const struct job *job, const char *path)
 {
-    char *line = NULL, *end = NULL;
-    size_t room = 0, roots = 0;
-    FILE *file = fopen("/proc/self/mountinfo", "re");
-    while (file != NULL && getline(&line, &room, file) > 0) {
-        const char *field = strtok_r(line, " ", &end);
-        for (int i = 1; i < 5 && field != NULL; i++) /* the fifth is the mount point (proc(5)) */
-            field = strtok_r(NULL, " ", &end);
-        roots += field != NULL && strcmp(field, "/") == 0;
-    }
-    free(line);
-    if (file != NULL)
-        fclose(file);
-    if (roots != 1)
-        die(MSG_READ_BACK, "the machine's root is still mounted");
+    struct stat status;
+    return stat(path, &status) == 0 && status.st_dev == job->root_status.st_dev &&
+           status.st_ino == job->root_status.st_ino;
 }
 
 static void check_root(const struct job *job)
@@ -176,12 +164,11 @@ static void check_root(const struct job *job)
         check_flags(CONTROL_NOSUID, "/", ST_NOSUID | ST_NODEV);
     if (job->root != NULL && job->root->number[2] == ACCESS_RO)
         check_flags(CONTROL_READ_ONLY, "/", ST_RDONLY);
-    struct stat inside;
-    if (job->root != NULL && (stat("/", &inside) != 0 || inside.st_dev != job->root_status.st_dev ||
-                              inside.st_ino != job->root_status.st_ino))
+    if (job->root != NULL && !is_chroot(job, "/"))
         die(MSG_READ_BACK, "the root is not the chroot %s", job->root->field[0]);
-    if (job->root != NULL && job->in_force[CONTROL_PROC])
-        check_old_root();
+    /* ".." of the root leads to what is mounted on the root: the machine's, were it still there. */
+    if (job->root != NULL && !is_chroot(job, "/.."))
+        die(MSG_READ_BACK, "the machine's root is still mounted");
 }
 
 static void check_sys(const struct job *job)
