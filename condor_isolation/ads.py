@@ -207,6 +207,10 @@ class JobAds:
         self._machine_ad: Ad | None = None
         self._classad_dir = classad_dir
 
+    def has(self, name: str) -> bool:
+        """Tell whether the job ad holds an attribute NAME, whatever its value."""
+        return self._job.raw(name) is not None
+
     def job_value(self, name: str) -> Scalar | None:
         """Return the value of the job's attribute NAME (MY: job, TARGET: machine).
 

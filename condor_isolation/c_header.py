@@ -1,4 +1,4 @@
-"""Writes the C side of records.py and messages.py: ``python3 -m condor_isolation.c_header FILE``."""
+"""Writes the C side of records.py and messages.py: python3 -m condor_isolation.c_header FILE."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _enum(prefix: str, words: tuple[str, ...], tag: str = "") -> Iterator[str]:
     yield f"enum {tag or prefix.lower()} {{ {body}, {prefix}_COUNT }};"
 
 
-def _word_list(name: str) -> str:
-    return next(f"words_{key}" for key, words in WORD_LISTS.items() if words is name)
+def _word_list(wanted: tuple[str, ...]) -> str:
+    return next(f"words_{key}" for key, words in WORD_LISTS.items() if words is wanted)
 
 
 def _rules(kind: str) -> Iterator[str]:

@@ -222,10 +222,6 @@ def _read_only_and_hide(c: Checker) -> None:
     for path in c.settings.hide:
         if path == "/" or path in KERNEL_TREES:
             c.error("PLACE", "ISOLATION_HIDE", f"{path} cannot be hidden", "take it out")
-        for execute in c.machine.executes:
-            if c.machine.is_inside(execute, path):
-                what = f"{path} is not hidden: sandboxes are made in {execute}"
-                c.warn("PLACE", "ISOLATION_HIDE", what, f"move {execute} out of {path}")
 
 
 def _executes(c: Checker) -> None:

@@ -44,7 +44,7 @@ def _all(settings: Settings, machine: Machine) -> Iterator[Record]:
     # The order is the order of the files, of the table or of the alphabet: never of a hash.
     yield from (("execute", path) for path in _once(machine.real(e) for e in machine.executes))
     yield from (("private", path) for path in settings.private)
-    yield from (("hide", path) for path in hidden(settings, machine))
+    yield from (("hide", path) for path in settings.hide)
     yield from (("read-only", path) for path in settings.read_only)
     yield from (("bind", *_bind(bind, machine)) for bind in outer_first(settings.binds))
     for root in sorted(settings.chroots, key=lambda root: root.name):
@@ -68,15 +68,6 @@ def _from(machine: Machine) -> Iterator[Record]:
     yield ("wrapper", wrapper)
     yield ("planner", machine.real(machine.python), machine.real(wrapper))
     yield ("sshd", config.value("SSH_TO_JOB_SSHD") or "/usr/sbin/sshd")
-
-
-def hidden(settings: Settings, machine: Machine) -> tuple[str, ...]:
-    """Return what is hidden: never a directory that sandboxes are in (check.py says so)."""
-    return tuple(
-        path
-        for path in settings.hide
-        if not any(machine.is_inside(execute, path) for execute in machine.executes)
-    )
 
 
 def _once(paths: Iterator[str]) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MACHINE_FAULT = 300  # added to the number of the message
 UNIVERSES = (5, 11, 12)  # vanilla, parallel, local: Cmd is the program
+# SuspendJobAtExec is traced, and so takes the helper's rights away.
+ROADS = ("PreCmd", "PostCmd", "ToolDaemonCmd", "SuspendJobAtExec", "TransferPlugins")
 CONTAINER_ATTRIBUTES = (
     "WantContainer",
     "ContainerImage",
@@ -102,11 +104,22 @@ def check(policy: planner.Policy, job: bytes, environ: Mapping[bytes, bytes]) ->
     try:
         ads.check_ad("the job ad", job)
         job_ads = ads.JobAds(job, lambda: ads.read_ad(machine), policy.only("classad-path"))
+        refuse_roads(job_ads)
         plan = planner.make_plan(policy, job_ads, posix.getuid(), planner.own_gids())
         root = next((record[1] for record in plan if record[0] == "root"), "")
         check_command(policy, job_ads, root, environ)
     except ads.AdError as error:
         raise planner.Refusal("AD", str(error)) from None
+
+
+def refuse_roads(job_ads: ads.JobAds) -> None:
+    """Raise planner.Refusal for what HTCondor would run without the wrapper.
+
+    START refuses the plain values; an expression can hide from it, not from the mere name.
+    """
+    for name in ROADS:
+        if job_ads.has(name):
+            raise planner.Refusal("ROAD", f"the job ad holds {name}")
 
 
 def check_command(

@@ -17,7 +17,7 @@ part sysvipc;     cat /proc/sysvipc/shm
 part mqueue;      ls -A /dev/mqueue
 part pts;         ls -A /dev/pts
 part sandboxes;   ls -A "$execute"; echo "mine: $_CONDOR_SCRATCH_DIR"
-part hidden;      for d in /var/log/condor /var/spool/condor; do ls -A $d | wc -l; done
+part hidden;      for d in /var/log/condor /var/spool/condor; do find $d -mindepth 1 | wc -l; done
 part sys;         touch /sys/kernel/demo
 part identity;    id; grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs)' /proc/self/status
 part setuid;      cp /bin/sh ./suid; chmod 4755 ./suid; ./suid -pc id

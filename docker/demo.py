@@ -116,7 +116,8 @@ def file_rows(part: dict[str, str], machine: Machine) -> Iterator[Row]:
     yield "tmp-options", "nosuid" in options and "nodev" in options, options
     shm = part["shm"].splitlines()
     yield "shm", len(shm) == 1 and shm[0].split()[1] == "65536", f"empty, {shm[-1].split()[1]} KiB"
-    yield "ipc", len(part["sysvipc"].splitlines()) == 1, "no System V segment, the neighbour has one"
+    segments = len(part["sysvipc"].splitlines()) - 1
+    yield "ipc", segments == 0, f"{segments} System V segments, the neighbour has one"
     yield "mqueue", part["mqueue"] == "", "/dev/mqueue is empty"
     yield "pts", part["pts"] == "ptmx", f"/dev/pts holds {part['pts']}"
     names = part["sandboxes"].splitlines()
@@ -139,7 +140,8 @@ def smoke_test() -> Row:
     command = "id -un; ls -A /var/log/condor | wc -l; ls -d /var/lib/condor/execute/dir_* | wc -l"
     said = jobs.as_user("alice", "condor_run", "-a", "request_disk=10MB", command, cwd=home)
     print(said.rstrip())
-    return "condor_run", said.split() == ["alice", "0", "1"], "alice; no log of HTCondor's; one sandbox"
+    seen = "alice; none of HTCondor's logs; one sandbox"
+    return "condor_run", said.split() == ["alice", "0", "1"], seen
 
 
 def main() -> int:

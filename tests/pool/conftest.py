@@ -15,6 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "docker")]
 import jobs
 from pool import EXPOSED, SITE, until_isolating
 
+
 @pytest.fixture(scope="session", autouse=True)
 def installed() -> Iterator[None]:
     """The package is installed and the machine says that it isolates."""

@@ -21,15 +21,20 @@ def version() -> tuple[int, ...]:
     return tuple(int(part) for part in jobs.run("condor_version").split()[1].split("."))
 
 
-def chroot_knob() -> str:
-    """Return the name of the knob that names chroots: before 25.5.1 HTCondor reads NAMED_CHROOT."""
-    return "NAMED_CHROOT" if version() >= (25, 5, 1) else "ISOLATION_NAMED_CHROOT"
+def chroots(*names: str) -> str:
+    """Return the lines that offer the chroots.  Before 25.5.1 HTCondor reads NAMED_CHROOT too."""
+    paths = ", ".join(f"{name}={CHROOT_PATH}" for name in names)
+    if version() >= (25, 5, 1):
+        return f"NAMED_CHROOT = {paths}\n"
+    nowhere = ", ".join(f"{name}=//" for name in names)
+    return f"NAMED_CHROOT = {nowhere}\nISOLATION_NAMED_CHROOT = {paths}\n"
 
 
 # Lets jobs reach a machine that has said that it is broken, so that the helper itself answers.
+# The chroot is asked for by an attribute that no requirement looks at.
 EXPOSED = "ISOLATION_START = True\nSTARTER_JOB_HOOK_KEYWORD = NONE\n"
-SITE = "ISOLATION_COOL_DOWN = 2\n"
-SITE += f"{chroot_knob()} = EL9={CHROOT_PATH}, SL7={CHROOT_PATH}\nNAMED_CHROOT_SL7_USERS = bob\n"
+EXPOSED += "ISOLATION_CHROOT = TARGET.WantOS\n"
+SITE = "ISOLATION_COOL_DOWN = 2\n" + chroots("EL9", "SL7") + "NAMED_CHROOT_SL7_USERS = bob\n"
 
 
 def slot(attribute: str) -> str:

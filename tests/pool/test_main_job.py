@@ -120,7 +120,8 @@ def test_an_access_point_without_our_fragment_matches_too(
 
 
 def test_condor_run_works(alice: jobs.Submitter) -> None:
-    said = jobs.as_user("alice", "condor_run", "-a", "request_disk=10MB", "id -un", cwd=Path("/home/alice"))
+    command = ("condor_run", "-a", "request_disk=10MB", "id -un")
+    said = jobs.as_user("alice", *command, cwd=Path("/home/alice"))
     assert said.strip() == "alice"
 
 
@@ -141,13 +142,14 @@ def test_lists_of_the_site_are_in_force(
         directory.mkdir()
         directory.chmod(0o777)
         (directory / "file").write_text(name)
-    script = "#!/bin/sh\ncat /srv/shown/file; ls -A /srv/hidden; touch /srv/fixed/x; touch /srv/shown/y\n"
+    look = "cat shown/file; ls -A hidden; touch fixed/x; touch shown/y"
+    script = f"#!/bin/sh\ncd /srv; {look}\n"
     control = alice.run(script)
     assert control.output.splitlines() == ["shownfile"] and control.errors == ""
     site("ISOLATION_HIDE = $(ISOLATION_HIDE), /srv/hidden\nISOLATION_READ_ONLY = /srv/fixed\n")
     job = alice.run(script)
     assert job.output == "shown"
-    assert "'/srv/fixed/x': Read-only file system" in job.errors
+    assert "'fixed/x': Read-only file system" in job.errors
 
 
 @pytest.mark.smoke

@@ -88,9 +88,9 @@ def test_two_names_of_one_execute_directory_are_one_record():
     assert rows("execute", machine=machine) == [["/scratch"]]
 
 
-def test_a_directory_that_sandboxes_are_in_is_not_hidden():
+def test_a_directory_that_sandboxes_are_in_is_hidden_too():
     settings = replace(SETTINGS, hide=("/var/lib/condor", "/var/log/condor"))
-    assert rows("hide", settings) == [["/var/log/condor"]]
+    assert rows("hide", settings) == [["/var/lib/condor"], ["/var/log/condor"]]
 
 
 def test_accounts_are_numbers_each_once_in_order():

@@ -101,6 +101,13 @@ def test_a_good_job_gets_no_output(machine):
     assert machine.run(VANILLA + 'RequestedChroot = "EL9"\nIsolationPidsMax = 50\n') == (None, None)
 
 
+@pytest.mark.parametrize("name", hook.ROADS)
+@pytest.mark.parametrize("value", ['"/bin/true"', "ifThenElse(isUndefined(TARGET.A), 1, 2)"])
+def test_a_road_around_the_wrapper_is_held_however_it_is_written(machine, name, value):
+    number, text = machine.run(f"{VANILLA}{name} = {value}\n")
+    assert number == 34 and name in text
+
+
 def test_with_isolation_disabled_nothing_is_checked(machine):
     machine.policy(enable=0)
     assert machine.run('RequestedChroot = "none"\nIsolationPidsMax = "x"\n') == (None, None)
