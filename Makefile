@@ -32,7 +32,8 @@ STATIC = -nostdinc -isystem $(MUSL_INCLUDE) -isystem $(KERNEL_INCLUDE) \
   -Wl,-z,relro,-z,now,-z,noexecstack $(MUSL)/rcrt1.o $(MUSL)/crti.o
 STATIC_END = $(MUSL)/libc.a $(LIBGCC) $(MUSL)/libc.a $(MUSL)/crtn.o
 
-.PHONY: all help install uninstall clean demo test test-unit test-node test-helper test-pool test-image bench
+.PHONY: all help install uninstall clean demo chroot test test-unit test-node test-helper \
+  test-pool test-image bench fuzz
 
 all: $(HELPER)
 
@@ -86,8 +87,8 @@ uninstall:
 # --- Below here: nothing that an installation needs.
 CACHE = .cache
 NODE = docker/node
-IN_NODE = $(NODE) run --bind $(CURDIR):/src:ro \
-  --bind $(CACHE)/chroots/bookworm:/chroots/bookworm
+IN_NODE = $(NODE) run --env CONDOR_ISOLATION_MUST_RUN=$(CONDOR_ISOLATION_MUST_RUN) \
+  --bind $(CURDIR):/src:ro --bind $(CACHE)/chroots/bookworm:/chroots/bookworm
 VENV = $(CACHE)/venv
 PYTEST = python3 -B -m pytest -p no:cacheprovider -rs
 
@@ -104,7 +105,7 @@ test: host-test $(HELPER) test-unit chroot test-node test-helper test-pool test-
 
 $(VENV)/.done: pyproject.toml
 	python3 -m venv --clear $(VENV)
-	$(VENV)/bin/pip install -q $(shell sed -n 's/^dev = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",') click htcondor
+	$(VENV)/bin/pip install -q --editable '.[dev]'
 	touch $@
 
 test-unit: $(VENV)/.done $(GENERATED)
@@ -133,6 +134,10 @@ $(BUILD)/bench/%: tests/bench/%.c tests/bench/bare.h
 bench: host-bench $(HELPER) $(BENCH) chroot
 	$(IN_NODE) --bind $(BUILD):/build --variant bench --no-pool -- \
 	  python3 -B /src/tests/bench/start.py --json /build/bench.json
+
+# SECONDS=3600 make fuzz
+fuzz: host-test $(GENERATED)
+	$(MAKE) -C tests/fuzz SECONDS=$(or $(SECONDS),60)
 
 clean:
 	rm -rf $(BUILD)

@@ -20,10 +20,6 @@ HELD = "012"
 EVICTED = "004"
 TRUE = "#!/bin/sh\necho ran\n"
 
-needs_hook = pytest.mark.skipif(
-    pool.version() < (24, 8), reason="PREPARE_JOB hooks cost the cgroup before 24.8"
-)
-
 
 def refused(job: jobs.Job, ident: str) -> str:
     """Wait until the job is back to Idle for reason IDENT; return the line that says so."""
