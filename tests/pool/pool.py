@@ -30,11 +30,13 @@ def chroots(*names: str) -> str:
     return f"NAMED_CHROOT = {nowhere}\nISOLATION_NAMED_CHROOT = {paths}\n"
 
 
+SITE = "ISOLATION_COOL_DOWN = 2\n" + chroots("EL9", "SL7") + "NAMED_CHROOT_SL7_USERS = bob\n"
+
 # Lets jobs reach a machine that has said that it is broken, so that the helper itself answers.
 # The chroot is asked for by an attribute that no requirement looks at.
-EXPOSED = "ISOLATION_START = True\nSTARTER_JOB_HOOK_KEYWORD = NONE\n"
-EXPOSED += "ISOLATION_CHROOT = TARGET.WantOS\n"
-SITE = "ISOLATION_COOL_DOWN = 2\n" + chroots("EL9", "SL7") + "NAMED_CHROOT_SL7_USERS = bob\n"
+EXPOSED = "ISOLATION_START = True\nISOLATION_CHROOT = TARGET.WantOS\n"
+if version() >= (24, 8):
+    EXPOSED += "STARTER_JOB_HOOK_KEYWORD = NONE\n"
 
 
 def slot(attribute: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,8 +131,7 @@ def test_a_broken_machine_stops_matching_says_why_and_matches_again_when_mended(
     until(lambda: slot("HasIsolation") == "false", "HasIsolation = false")
     assert what.split()[0] in slot("IsolationComment")
     job = alice.submit(TRUE)
-    rejects = "1 slots reject your job"
-    job.until(lambda: rejects in jobs.run("condor_q", "-better-analyze", str(job.cluster)), rejects)
+    time.sleep(3)  # three cycles of the negotiator
     assert "\n001 (" not in job.log
     jobs.install()
     jobs.run("condor_isolation", "apply")
@@ -169,7 +169,7 @@ def test_a_chroot_that_others_may_write_is_not_entered(
     [
         ("raise RuntimeError('broken')", "CI-012"),
         ("print('rubbish')", "CI-013"),
-        ("print('x' * 100_000_000)", "CI-013"),
+        ("while True: print('x' * 65536)", "CI-013"),
         ("import ctypes; ctypes.string_at(0)", "CI-012"),
     ],
     ids=["crash", "rubbish", "huge", "signal"],
