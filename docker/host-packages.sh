@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the host needs for `make demo`, `make test` or `make bench`: host-packages.sh WHAT.
 set -eu
-packages="gcc libc6-dev musl-dev linux-libc-dev make python3 mmdebstrap debian-archive-keyring util-linux"
+packages="gcc libc6-dev musl-dev linux-libc-dev make python3 mmdebstrap debian-archive-keyring mount util-linux"
 case ${1:-demo} in
 demo) ;;
 test) packages="$packages python3-venv python3-dev clang shellcheck" ;;
