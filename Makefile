@@ -55,34 +55,42 @@ $(KERNEL_INCLUDE):
 $(HELPER): $(SOURCES) $(HEADERS) $(GENERATED) Makefile | $(KERNEL_INCLUDE)
 	$(CC) $(CFLAGS) $(HARDENING) $(PLACES) $(INCLUDE) $(STATIC) -o $@ $(SOURCES) $(STATIC_END)
 
-# What is installed, derived from the tree: scripts with their places filled in, the package
-# compiled (python -S -I writes no cache of its own), the helper setuid root.
+# What is installed, derived from the tree: texts with the places filled in, the package compiled
+# (the planner runs as a user who can keep no cache), the helper setuid root.
 SCRIPTS = job-wrapper prepare-job advertise
+MODULES = $(wildcard condor_isolation/*.py)
 FRAGMENTS = $(notdir $(wildcard config.d/*.conf))
 fill_in = sed -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' -e 's|@PYTHONDIR@|$(PYTHONDIR)|g' \
-  -e 's|@POLICYDIR@|$(POLICYDIR)|g' -e 's|@RUNDIR@|$(RUNDIR)|g'
+  -e 's|@POLICYDIR@|$(POLICYDIR)|g' -e 's|/usr/libexec/condor-isolation|$(LIBEXECDIR)|g' \
+  -e 's|/etc/condor-isolation|$(POLICYDIR)|g' -e 's|/run/condor-isolation|$(RUNDIR)|g'
+# $(call put,FILE,TARGET,MODE)
+put = $(fill_in) $(1) > $(2) && chown root:root $(2) && chmod $(3) $(2)
 
 install: $(HELPER)
-	install -d -m 755 $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PYTHONDIR)/condor_isolation \
-	  $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(POLICYDIR) $(DESTDIR)$(CONDORCONFIGDIR)
-	for script in $(SCRIPTS); do \
-	  $(fill_in) wrappers/$$script > $(DESTDIR)$(LIBEXECDIR)/$$script && \
-	  chmod 755 $(DESTDIR)$(LIBEXECDIR)/$$script || exit 1; done
-	$(fill_in) wrappers/condor_isolation > $(DESTDIR)$(PREFIX)/sbin/condor_isolation
-	chmod 755 $(DESTDIR)$(PREFIX)/sbin/condor_isolation
-	install -m 644 condor_isolation/*.py $(DESTDIR)$(PYTHONDIR)/condor_isolation
-	$(PYTHON3) -m compileall -q $(DESTDIR)$(PYTHONDIR)/condor_isolation
-	for fragment in $(FRAGMENTS); do \
+	install -d -o root -g root -m 755 $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/sbin \
+	  $(DESTDIR)$(PYTHONDIR)/condor_isolation $(DESTDIR)$(POLICYDIR) $(DESTDIR)$(CONDORCONFIGDIR)
+	set -e; for script in $(SCRIPTS); do \
+	  $(call put,wrappers/$$script,$(DESTDIR)$(LIBEXECDIR)/$$script,755); done
+	$(call put,wrappers/condor_isolation,$(DESTDIR)$(PREFIX)/sbin/condor_isolation,755)
+	set -e; for module in $(MODULES); do \
+	  $(call put,$$module,$(DESTDIR)$(PYTHONDIR)/$$module,644); done
+	$(PYTHON3) -m compileall -q -f $(DESTDIR)$(PYTHONDIR)/condor_isolation
+	set -e; for fragment in $(FRAGMENTS); do \
 	  target=$(DESTDIR)$(CONDORCONFIGDIR)/$$fragment; \
-	  if [ -e $$target ] && ! cmp -s config.d/$$fragment $$target; then \
+	  if [ -e $$target ] && ! $(fill_in) config.d/$$fragment | cmp -s - $$target; then \
 	    echo "kept $$target, which was edited"; \
-	  else install -m 644 config.d/$$fragment $$target || exit 1; fi; done
+	  else $(call put,config.d/$$fragment,$$target,644); fi; done
 	install -o root -g root -m 4755 $(HELPER) $(DESTDIR)$(LIBEXECDIR)/isolate
 
+# A fragment that was edited is kept beside its place, under a name that HTCondor does not read.
 uninstall:
+	set -e; for fragment in $(FRAGMENTS); do \
+	  target=$(DESTDIR)$(CONDORCONFIGDIR)/$$fragment; \
+	  if [ -e $$target ] && ! $(fill_in) config.d/$$fragment | cmp -s - $$target; then \
+	    echo "kept as $$target.rpmsave"; mv $$target $$target.rpmsave; \
+	  else rm -f $$target; fi; done
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(POLICYDIR) $(DESTDIR)$(RUNDIR)
 	rm -f $(DESTDIR)$(PREFIX)/sbin/condor_isolation
-	rm -f $(addprefix $(DESTDIR)$(CONDORCONFIGDIR)/,$(FRAGMENTS))
 
 # --- Below here: nothing that an installation needs.
 CACHE = .cache
