@@ -164,3 +164,25 @@ def test_what_is_not_what_the_job_sees_is_refused(run_job, place, kind):
         assert ended_well(run_job(["/bin/true"], wrapper=None, **how))
     finally:
         os.unlink("/tmp/fifo")
+
+
+def test_input_from_a_read_only_path_cannot_be_opened_again_for_writing(run_job, place):
+    file = place / "data"
+    file.write_text("as it was")
+    os.chown(file, ALICE, ALICE)
+    code = "cat; echo changed > /proc/self/fd/0"
+    step = given(0, str(file), os.O_RDONLY)
+    result = run_job(["/bin/sh", "-c", code], before_exec=step, policy={"read_only": [str(place)]})
+    assert result.stdout == b"as it was" and b"Read-only file system" in result.stderr
+    assert file.read_text() == "as it was"
+    run_job(["/bin/sh", "-c", code], before_exec=step)
+    assert file.read_text() == "changed\n"
+
+
+def test_the_terminal_multiplexer_of_the_machine_is_refused(run_job):
+    os.mknod("/dev/ptmx-of-the-machine", 0o20666, os.makedev(5, 2))
+    try:
+        step = given(0, "/dev/ptmx-of-the-machine", os.O_RDONLY)
+        assert_refused(run_job(["/bin/true"], before_exec=step), "CI-032", "terminal")
+    finally:
+        os.unlink("/dev/ptmx-of-the-machine")

@@ -351,3 +351,18 @@ def test_a_mount_of_the_machine_made_later_reaches_the_job(start_job, place, mou
     mounted("tmpfs", place / "late", "mode=755")
     (place / "late" / "file").touch()
     assert job.wait(5).text == "ready\nseen"
+
+
+def test_two_spellings_of_one_place_are_one_place(run_python, place):
+    (place / "real").mkdir()
+    (place / "link").symlink_to("real")
+    (place / "source").mkdir()
+    policy = {"bind": [(f"{place}/source", f"{place}/link", "ro")], "hide": [f"{place}/real"]}
+    assert run_python(f"import os; print(os.listdir('{place}/real'))", policy=policy).text == "[]"
+
+
+def test_what_a_job_makes_in_a_private_directory_is_not_hidden_or_covered(run_job):
+    lists = {"hide": ["/tmp/loop"], "read_only": ["/tmp/loop"]}
+    script = "ln -s loop /tmp/loop; ls -l /tmp/loop"
+    result = run_job(["/bin/sh", "-c", script], policy=lists)
+    assert b"loop -> loop" in result.stdout

@@ -159,7 +159,15 @@ static int limit_one(const struct job *job, enum limit limit, bool unified)
     return group < 0 ? -1 : put(group, limit, unified, job->limits[limit]);
 }
 
-static bool is_asked(const struct job *job, enum limit limit)
+/* A machine that cannot give what the job asks for beyond the policy is not at fault. */
+static void miss(struct job *job, enum limit limit)
+{
+    if (job->asked[limit] && job->policy->modes[CONTROL_LIMITS] == MODE_REQUIRE)
+        die_errno(MSG_LIMIT, "%s cannot be had here", limit_words[limit]);
+    job_control(job, CONTROL_LIMITS, -1, limit_words[limit]);
+}
+
+static bool is_wanted(const struct job *job, enum limit limit)
 {
     return job->limits[limit] != (interfaces[limit].may_rise ? 0 : UINT64_MAX);
 }
@@ -168,6 +176,6 @@ void cgroup_limit(struct job *job)
 {
     bool unified = access(CGROUPS "/cgroup.controllers", F_OK) == 0;
     for (enum limit limit = 0; limit < LIMIT_COUNT && job_wants(job, CONTROL_LIMITS); limit++)
-        if (is_asked(job, limit) && limit_one(job, limit, unified) != 0)
-            job_control(job, CONTROL_LIMITS, -1, limit_words[limit]);
+        if (is_wanted(job, limit) && limit_one(job, limit, unified) != 0)
+            miss(job, limit);
 }

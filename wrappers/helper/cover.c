@@ -95,6 +95,8 @@ int step_hide(struct view *view)
     int result = 0;
     const struct record *hidden = NULL;
     while (result == 0 && (hidden = view_next(view, POLICY_HIDE, hidden)) != NULL) {
+        if (job_is_private(view->job, hidden->field[0]))
+            continue;
         view->object = hidden->field[0];
         result = hide_one(view, hidden->field[0], covers);
     }
@@ -107,6 +109,8 @@ int step_read_only(struct view *view)
 {
     const struct record *path = NULL;
     while ((path = view_next(view, POLICY_READ_ONLY, path)) != NULL) {
+        if (job_is_private(view->job, path->field[0]))
+            continue;
         view->object = path->field[0];
         OWNED_FD target = tree_target(view->root, path->field[0]);
         if (target < 0 && errno == ENOENT)

@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/vfs.h>
@@ -35,6 +36,8 @@ static void keep_standard(struct standard *standard, int fd)
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, standard->path, sizeof standard->path);
     standard->flags = fcntl(fd, F_GETFL);
+    if (length < 0 && errno == ENAMETOOLONG)
+        die(MSG_STDIO, "the path of descriptor %d is too long", fd);
     if (length <= 0 || standard->flags < 0 || fstat(fd, &standard->status) != 0)
         die_errno(MSG_INHERITED, "look at descriptor %d", fd);
     if ((size_t)length == sizeof standard->path)
@@ -43,32 +46,51 @@ static void keep_standard(struct standard *standard, int fd)
 }
 
 /* A pipe that was opened, as /proc/PID/fd/N of another process can be, and not made by pipe(2):
- * the kernel marks whatever open(2) opened. */
-#define OPENED 0100000 /* O_LARGEFILE, which the C library defines as 0 */
-
+ * the kernel marks whatever open(2) opened on a 64-bit machine. */
 static bool is_own_pipe(const struct standard *standard)
 {
+    _Static_assert(O_LARGEFILE != 0, "the C library hides what the kernel marks");
     return S_ISSOCK(standard->status.st_mode) ||
-           (S_ISFIFO(standard->status.st_mode) && (standard->flags & OPENED) == 0);
+           (S_ISFIFO(standard->status.st_mode) && (standard->flags & O_LARGEFILE) == 0);
 }
 
-static bool is_visible(const struct standard *standard)
+static bool is_same(const struct stat *one, const struct stat *other)
+{
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
+/* What is read-only for the job must not come along on the machine's writable mount, where
+ * /proc/self/fd/N would open it for writing again. */
+static bool reopen(int fd, const struct standard *standard)
+{
+    struct stat status;
+    OWNED_FD inside = open(standard->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    return inside >= 0 && fstat(inside, &status) == 0 && is_same(&status, &standard->status) &&
+           dup2(inside, fd) == fd;
+}
+
+static bool is_visible(int fd, const struct standard *standard)
 {
     struct stat inside;
     struct statvfs filesystem;
-    bool writable = (standard->flags & O_ACCMODE) != O_RDONLY;
-    return lstat(standard->path, &inside) == 0 && inside.st_dev == standard->status.st_dev &&
-           inside.st_ino == standard->status.st_ino && statvfs(standard->path, &filesystem) == 0 &&
-           !(writable && (filesystem.f_flag & ST_RDONLY) != 0);
+    if (lstat(standard->path, &inside) != 0 || !is_same(&inside, &standard->status) ||
+        statvfs(standard->path, &filesystem) != 0)
+        return false;
+    if ((filesystem.f_flag & ST_RDONLY) == 0 || !S_ISREG(inside.st_mode))
+        return true;
+    return (standard->flags & O_ACCMODE) == O_RDONLY && reopen(fd, standard);
 }
 
 void inherit_verify_standard(const struct inherited *inherited)
 {
     for (int fd = 0; fd <= 2; fd++) {
         const struct standard *standard = &inherited->standard[fd];
-        if (S_ISDIR(standard->status.st_mode) || (standard->flags & O_PATH) != 0)
+        const struct stat *status = &standard->status;
+        if (S_ISDIR(status->st_mode) || (standard->flags & O_PATH) != 0)
             die(MSG_STDIO, "descriptor %d is a directory, %s", fd, standard->path);
-        if (standard->path[0] == '\0' ? !is_own_pipe(standard) : !is_visible(standard))
+        if (S_ISCHR(status->st_mode) && status->st_rdev == makedev(5, 2))
+            die(MSG_STDIO, "descriptor %d is a terminal of the machine's", fd);
+        if (standard->path[0] == '\0' ? !is_own_pipe(standard) : !is_visible(fd, standard))
             die(MSG_STDIO, "descriptor %d, %s, is not there for the job", fd, standard->path);
     }
 }
@@ -164,7 +186,8 @@ void inherit_limits(struct inherited *inherited)
     for (size_t i = 0; i < LENGTH(raised); i++) {
         const rlim_t most = raised[i] == RLIMIT_NOFILE ? FILES_MAX : RLIM_INFINITY;
         const rlim_t hard = inherited->limits[raised[i]].rlim_max;
-        const struct rlimit endless = { most, most }, all_there_is = { hard, hard };
+        const struct rlimit endless = { most, hard > most ? hard : most };
+        const struct rlimit all_there_is = { hard, hard };
         /* A container may lack CAP_SYS_RESOURCE.  What is too little then fails by itself. */
         if (setrlimit(raised[i], &endless) != 0 && setrlimit(raised[i], &all_there_is) != 0)
             die_errno(MSG_INHERITED, "raise limit %d", raised[i]);

@@ -123,6 +123,7 @@ static void authorise_limits(struct job *job, const struct records *plan)
         if (limit->number[1] > *ceiling)
             die(MSG_LIMIT, "%s of %s is over %llu", limit_words[limit->number[0]],
                 limit->field[1], (unsigned long long)*ceiling);
+        job->asked[limit->number[0]] = limit->number[1] < *ceiling;
         *ceiling = limit->number[1];
     }
     if (job->limits[LIMIT_PIDS_MAX] < PIDS_LEAST)
@@ -175,4 +176,13 @@ const char *job_execute_below(const struct job *job, const char *path)
     size_t length = strlen(path);
     bool below = strncmp(job->execute, path, length) == 0 && job->execute[length] == '/';
     return below ? job->execute + length + 1 : NULL;
+}
+
+bool job_is_private(const struct job *job, const char *path)
+{
+    const struct record *directory = NULL;
+    while ((directory = records_next(&job->policy->records, POLICY_PRIVATE, directory)) != NULL)
+        if (job_wants(job, CONTROL_TMP) && is_below(path, directory->field[0]))
+            return true;
+    return false;
 }

@@ -23,6 +23,7 @@ struct job {
     const struct record *root; /* its named chroot, or NULL */
     struct stat root_status;   /* of the chroot's directory */
     uint64_t limits[LIMIT_COUNT]; /* UINT64_MAX: none */
+    bool asked[LIMIT_COUNT];      /* by the plan, tighter than the policy's */
     bool in_force[CONTROL_COUNT];
     struct placed *placed;
     size_t placed_count;
@@ -50,5 +51,8 @@ static inline bool job_wants(const struct job *job, enum control control)
 /* Returns what follows "PATH/" in the EXECUTE that holds the sandbox, or NULL if it is not below
  * PATH. */
 const char *job_execute_below(const struct job *job, const char *path);
+
+/* Tells whether PATH is in a private directory, which covers it. */
+bool job_is_private(const struct job *job, const char *path);
 
 const char *control_name(enum control control);

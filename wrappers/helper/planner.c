@@ -97,15 +97,24 @@ static bool read_some(struct output *output)
     return got > 0;
 }
 
-/* Reads both until they end.  Returns false when the time is over. */
-static bool read_outputs(struct output *plan, struct output *errors)
+/* Waits for POLLED until END.  Returns false when the time is over. */
+static bool wait_for(struct pollfd *polled, nfds_t count, int64_t end)
 {
-    int64_t end = milliseconds() + SECONDS_MAX * 1000;
+    for (;;) {
+        int64_t left = end - milliseconds();
+        int ready = left <= 0 ? 0 : poll(polled, count, (int)left);
+        if (ready >= 0 || errno != EINTR) /* as after SIGSTOP and SIGCONT */
+            return ready > 0;
+    }
+}
+
+/* Reads both until they end.  Returns false when the time is over. */
+static bool read_outputs(struct output *plan, struct output *errors, int64_t end)
+{
     struct pollfd polled[2] = { { .fd = plan->fd, .events = POLLIN },
                                 { .fd = errors->fd, .events = POLLIN } };
     while (polled[0].fd >= 0 || polled[1].fd >= 0) {
-        int64_t left = end - milliseconds();
-        if (left <= 0 || poll(polled, 2, (int)left) < 0)
+        if (!wait_for(polled, 2, end))
             return false;
         if (polled[0].revents != 0 && !read_some(plan))
             polled[0].fd = -1;
@@ -113,6 +122,32 @@ static bool read_outputs(struct output *plan, struct output *errors)
             return true;
         if (polled[1].revents != 0 && !read_some(errors))
             polled[1].fd = -1;
+    }
+    return true;
+}
+
+/* Returns whether the planner could be started, before END. */
+static bool await_start(const char *program, int start, int64_t end)
+{
+    struct pollfd polled = { .fd = start, .events = POLLIN };
+    int error;
+    if (!wait_for(&polled, 1, end))
+        return false;
+    if (read(start, &error, sizeof error) == sizeof error) {
+        errno = error;
+        die_errno(MSG_NO_PLANNER, "start %s", program);
+    }
+    return true;
+}
+
+/* Returns whether the planner has ended, before END. */
+static bool await_end(pid_t planner, int64_t end, int *status)
+{
+    while (waitpid(planner, status, WNOHANG) == 0) {
+        int64_t left = end - milliseconds();
+        if (left <= 0)
+            return false;
+        signal_wait_for_child(left);
     }
     return true;
 }
@@ -186,20 +221,20 @@ void planner_run(const struct policy *policy, const struct caller *caller, int s
     int status;
     size_t line;
     struct pipes pipes;
+    int64_t end = milliseconds() + SECONDS_MAX * 1000;
     pid_t planner = start_planner(policy, caller, scratch, &pipes);
-    if (read(pipes.start[0], &errno, sizeof errno) == sizeof errno)
-        die_errno(MSG_NO_PLANNER, "start %s", policy_text(policy, POLICY_PLANNER, 0));
     plan.fd = pipes.plan[0];
     errors.fd = pipes.errors[0];
-    bool in_time = read_outputs(&plan, &errors);
-    if (!in_time || plan.size > PLAN_BYTES_MAX) {
+    bool in_time = await_start(policy_text(policy, POLICY_PLANNER, 0), pipes.start[0], end) &&
+                   read_outputs(&plan, &errors, end);
+    if (in_time && plan.size > PLAN_BYTES_MAX) {
         end_planner(planner);
-        if (!in_time)
-            die(MSG_PLANNER_FAILED, "the planner did not end within %d s", SECONDS_MAX);
         die(MSG_BAD_PLAN, "the plan is larger than %d bytes", PLAN_BYTES_MAX);
     }
-    if (waitpid(planner, &status, 0) != planner)
-        die_errno(MSG_PLANNER_FAILED, "waitpid");
+    if (!in_time || !await_end(planner, end, &status)) {
+        end_planner(planner);
+        die(MSG_PLANNER_FAILED, "the planner did not end within %d s", SECONDS_MAX);
+    }
     close(pipes.plan[0]);
     close(pipes.errors[0]);
     close(pipes.start[0]);

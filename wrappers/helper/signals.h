@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "common.h"
 
@@ -37,6 +38,14 @@ static inline bool signal_is_ignored(int number)
     struct signal_action action;
     return syscall(SYS_rt_sigaction, number, NULL, &action, sizeof action.mask) == 0 &&
            action.handler == SIG_IGN;
+}
+
+/* Takes a SIGCHLD, or waits MILLISECONDS for one; all other signals stay. */
+static inline void signal_wait_for_child(int64_t milliseconds)
+{
+    const uint64_t child = signal_bit(SIGCHLD);
+    const struct timespec time = { milliseconds / 1000, milliseconds % 1000 * 1000000 };
+    syscall(SYS_rt_sigtimedwait, &child, NULL, &time, sizeof child);
 }
 
 /* Waits for any blocked signal; returns its number, or -1 when interrupted, as by SIGCONT. */

@@ -211,14 +211,14 @@ _Noreturn void supervise(struct job *job)
     drop_for_good(job->caller, true);
     leave_standard_descriptors(null);
     /* Until init is the job's user too, it cannot be signalled: signals wait. */
-    bool started = send(ends[0], &go, 1, MSG_NOSIGNAL) == 1 && take_report(ends[0], &report) &&
-                   report.type == READY;
+    if (send(ends[0], &go, 1, MSG_NOSIGNAL) == 1)
+        take_report(ends[0], &report);
     int status = await_init(init);
     while (take_report(ends[0], &report))
         ;
     if (report.type == STATUS)
         end_as(report.status);
-    if (WIFSIGNALED(status) && (started || WTERMSIG(status) == SIGKILL))
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
         end_as(status); /* the machine ran out of memory, or root ended it */
     die(MSG_SUPERVISOR, "the job's init ended without a word, with wait status %d", status);
 }

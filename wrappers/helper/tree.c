@@ -28,15 +28,11 @@ int tree_new(const char *type, const struct tree_option *options, uint64_t attri
     return kernel_fsmount(context, (unsigned)attributes);
 }
 
-static int change(int tree, uint64_t set, uint64_t clear)
+int tree_set(int tree, uint64_t attributes)
 {
-    struct mount_attr attributes = { .attr_set = set, .attr_clr = clear };
-    return kernel_mount_setattr(tree, AT_EMPTY_PATH | AT_RECURSIVE, &attributes);
+    struct mount_attr change = { .attr_set = attributes };
+    return kernel_mount_setattr(tree, AT_EMPTY_PATH | AT_RECURSIVE, &change);
 }
-
-int tree_set(int tree, uint64_t attributes) { return change(tree, attributes, 0); }
-
-int tree_clear(int tree, uint64_t attributes) { return change(tree, 0, attributes); }
 
 int tree_target(int root, const char *path)
 {

@@ -17,7 +17,6 @@ int tree_new(const char *type, const struct tree_option *options, uint64_t attri
 
 /* Sets MOUNT_ATTR_ flags of a tree or of an attached mount, with all mounts below it. */
 int tree_set(int tree, uint64_t attributes);
-int tree_clear(int tree, uint64_t attributes);
 
 /* Opens PATH inside ROOT, in which all its links are resolved. */
 int tree_target(int root, const char *path);

@@ -134,7 +134,7 @@ static void check_hidden(const struct job *job)
     while ((hidden = records_next(&job->policy->records, POLICY_HIDE, hidden)) != NULL) {
         const char *path = hidden->field[0];
         struct stat status;
-        if (stat(path, &status) != 0)
+        if (job_is_private(job, path) || stat(path, &status) != 0)
             continue;
         check_flags(CONTROL_HIDE, path, ST_RDONLY | ST_NOSUID | ST_NODEV);
         if (S_ISDIR(status.st_mode) ? !holds_only(path, job_execute_below(job, path))
@@ -147,7 +147,7 @@ static void check_read_only(const struct job *job)
 {
     const struct record *path = NULL;
     while ((path = records_next(&job->policy->records, POLICY_READ_ONLY, path)) != NULL)
-        if (access(path->field[0], F_OK) == 0)
+        if (!job_is_private(job, path->field[0]) && access(path->field[0], F_OK) == 0)
             check_flags(CONTROL_READ_ONLY, path->field[0], ST_RDONLY);
 }
 

@@ -4,6 +4,8 @@
  */
 #include "view.h"
 
+#include <stdio.h>
+
 #include "die.h"
 #include "view_steps.h"
 
@@ -39,12 +41,23 @@ int view_place(struct view *view, int tree, const char *path)
     return target < 0 ? -1 : view_place_at(view, tree, target);
 }
 
+/* Notes where TREE is by the path without links: two spellings of one place are one place. */
+static int note(struct view *view, int tree, int target)
+{
+    char link[32], path[FIELD_BYTES_MAX + 1];
+    const char *top = view->job->root == NULL ? "" : view->job->root->field[1];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", target);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length <= 0 || strncmp(path, top, strlen(top)) != 0)
+        return -1;
+    path[length] = '\0';
+    job_note_placed(view->job, tree, path + strlen(top));
+    return 0;
+}
+
 int view_place_at(struct view *view, int tree, int target)
 {
-    if (tree_place(tree, target) != 0)
-        return -1;
-    job_note_placed(view->job, tree, view->object);
-    return 0;
+    return note(view, tree, target) != 0 ? -1 : tree_place(tree, target);
 }
 
 static void run_step(struct view *view, enum control control, int (*step)(struct view *))
