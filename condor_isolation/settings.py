@@ -53,6 +53,7 @@ def _limit(
     scale: int = 1,
     least: str = "1",
     most: int = 2**40,
+    expression: bool = True,
 ) -> Setting:
     return Setting(
         f"ISOLATION_{record.upper().replace('-', '_')}",
@@ -60,7 +61,7 @@ def _limit(
         default,
         help,
         unit=unit,
-        expression=True,
+        expression=expression,
         record=record,
         scale=scale,
         least=Decimal(least),
@@ -224,9 +225,11 @@ SETTINGS = (
     _limit(
         "memory-low",
         "MiB",
-        "Up to this the job's memory is not reclaimed for others.",
+        "Up to this the job's memory is not reclaimed for others. A number only: it is the "
+        "machine's to give, and an expression could be led astray by the job's ad.",
         scale=MIB,
         least="0",
+        expression=False,
     ),
     _limit("swap-max", "MiB", "Swap that the job may use.", scale=MIB, least="0"),
     _limit(
