@@ -147,7 +147,7 @@ def test_the_mark_of_a_fault_stops_the_machine_at_once(
         job = alice.submit(TRUE, ['+WantOS = "EL9"'])
         refused(job, "CI-017")
         assert MARK.read_text().startswith("CI-017: ")
-        until(lambda: slot("HasIsolation") == "false", "HasIsolation = false", 3)
+        until(lambda: slot("HasIsolation") == "false", "HasIsolation = false")
         assert "CI-017" in slot("IsolationComment")
     finally:
         os.rename("/gone", "/chroots")
