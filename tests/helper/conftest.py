@@ -120,12 +120,14 @@ def _leaves_nothing(_installed: None) -> Iterator[None]:
     MARK.unlink(missing_ok=True)
     before = mounts()
     yield
-    wait_until(lambda: processes_of_jobs() == {}, 3, processes_of_jobs)
+    wait_until(lambda: processes_of_jobs() == {}, explain=processes_of_jobs)
     assert mounts() == before
 
 
 def wait_until(
-    condition: Callable[[], bool], seconds: float, explain: Callable[[], object] = lambda: ""
+    condition: Callable[[], bool],
+    seconds: float = 20,
+    explain: Callable[[], object] = lambda: "",
 ) -> None:
     """Wait for what the kernel does soon, but not at once."""
     end = time.monotonic() + seconds

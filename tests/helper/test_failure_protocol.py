@@ -209,7 +209,7 @@ def test_when_nothing_can_be_told_the_job_never_completes(start_job, unmounted, 
     with pytest.raises(AssertionError, match="did not end"):
         job.wait(0.5, kill=False)
     # Only the one that waits is left, as the job's user, and it does not eat CPU time.
-    wait_until(lambda: len(processes_of_jobs()) == 1, 2, processes_of_jobs)
+    wait_until(lambda: len(processes_of_jobs()) == 1, explain=processes_of_jobs)
     assert Path(f"/proc/{job.pid}/status").read_text().count("S (sleeping)") == 1
     # Vacating the job and the starter's soft and hard kill end it.
     job.send(signal.SIGTERM)

@@ -98,7 +98,7 @@ def traced(start_job, request):
             result = job.wait(2, kill=False)
         except AssertionError:
             return job, None
-        wait_until(lambda: processes_of_jobs() == {}, 2, processes_of_jobs)
+        wait_until(lambda: processes_of_jobs() == {}, explain=processes_of_jobs)
         assert mounts() == before
         return job, result
 

@@ -105,7 +105,7 @@ def test_the_job_can_be_stopped_and_continued(start_job):
     (init,) = children(job.pid)
     (main,) = children(init)
     os.kill(main, signal.SIGSTOP)
-    wait_until(lambda: status_of(main)["State"].startswith("T"), 2)
+    wait_until(lambda: status_of(main)["State"].startswith("T"))
     time.sleep(0.3)
     assert not job.has_ended()
     os.kill(main, signal.SIGCONT)
@@ -117,7 +117,7 @@ def test_orphans_become_the_inits_and_are_reaped(start_job):
     job = start_job(["/bin/sh", "-c", code])
     job.wait_for(b"ready")
     (init,) = children(job.pid)
-    wait_until(lambda: len(children(init)) == 1, 3, lambda: children(init))
+    wait_until(lambda: len(children(init)) == 1, explain=lambda: children(init))
 
 
 def test_what_the_job_leaves_behind_dies_with_it(start_job):
@@ -144,7 +144,7 @@ def test_killing_the_monitor_ends_everything(start_job):
     assert len(processes_of_jobs()) == 4  # monitor, init, the job and its daemon
     job.send(signal.SIGKILL)
     assert job.wait(5).signal == signal.SIGKILL
-    wait_until(lambda: processes_of_jobs() == {}, 2, processes_of_jobs)
+    wait_until(lambda: processes_of_jobs() == {}, explain=processes_of_jobs)
 
 
 def test_killing_the_init_ends_everything_as_killed(start_job):
@@ -202,7 +202,7 @@ def test_a_monitor_killed_at_any_moment_takes_everything_along(start_job):
         time.sleep(chosen.uniform(0, 0.045))
         job.send(signal.SIGKILL)
         assert job.wait(5).signal == signal.SIGKILL
-        wait_until(lambda: processes_of_jobs() == {}, 3, processes_of_jobs)
+        wait_until(lambda: processes_of_jobs() == {}, explain=processes_of_jobs)
         output = job.scratch / "output"
         size = output.stat().st_size if output.exists() else -1
         began += (job.scratch / "tmp").exists()
@@ -217,10 +217,10 @@ def test_a_monitor_killed_at_any_moment_takes_everything_along(start_job):
 def test_a_helper_killed_before_the_fork_of_init_leaves_no_planner(start_job):
     slow = "import time; time.sleep(30)"
     job = start_job(["/bin/true"], planner=slow)
-    wait_until(lambda: any("plan" in line for line in processes_of_jobs().values()), 3)
+    wait_until(lambda: any("plan" in line for line in processes_of_jobs().values()))
     job.send(signal.SIGKILL)
     assert job.wait(5).signal == signal.SIGKILL
-    wait_until(lambda: processes_of_jobs() == {}, 2, processes_of_jobs)
+    wait_until(lambda: processes_of_jobs() == {}, explain=processes_of_jobs)
 
 
 def test_a_dead_starter_does_not_leave_a_job_without_a_monitor(start_job):
@@ -232,7 +232,7 @@ def test_a_dead_starter_does_not_leave_a_job_without_a_monitor(start_job):
     time.sleep(0.05)
     assert status_of(job.pid)["PPid"] == "1"
     os.kill(job.pid, signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{init}").exists(), 2)
+    wait_until(lambda: not Path(f"/proc/{init}").exists())
 
 
 def resident(pid, kind):

@@ -153,7 +153,7 @@ def wait_for_planner():
         found[:] = [pid for pid, line in processes_of_jobs().items() if "python3 -I -S" in line]
         return bool(found)
 
-    wait_until(look, 3, processes_of_jobs)
+    wait_until(look, explain=processes_of_jobs)
     return found[0]
 
 
@@ -168,7 +168,7 @@ def test_a_planner_that_hangs_is_ended_with_all_its_children(run_job):
     code = "import os, time\nif os.fork() == 0: os.setsid()\ntime.sleep(600)"
     result = run_job(["/bin/true"], planner=code, seconds=28)
     assert_refused(result, "CI-012", "the planner did not end within 20 s")
-    wait_until(lambda: processes_of_jobs() == {}, 1, processes_of_jobs)
+    wait_until(lambda: processes_of_jobs() == {}, explain=processes_of_jobs)
 
 
 def test_a_planner_leaves_no_process_behind_that_could_act_on_the_job(run_job):
@@ -203,7 +203,7 @@ if os.fork() == 0:
     os.write(1, {plan!r})
     os._exit(0)
 os._exit(0)"""
-    result = run_job(["/bin/true"], planner=code, policy={"root": ROOTS}, seconds=5)
+    result = run_job(["/bin/true"], planner=code, policy={"root": ROOTS}, seconds=15)
     assert_refused(result, "CI-013")
 
 
@@ -291,7 +291,7 @@ os._exit(0)"""
 
 def test_an_endless_plan_is_cut_off(run_job):
     code = "import os\nfor _ in range(1600):\n os.write(1, b'x' * 65536)"
-    result = run_job(["/bin/true"], planner=code, seconds=5)
+    result = run_job(["/bin/true"], planner=code, seconds=15)
     assert_refused(result, "CI-013", "larger than 65536 bytes")
 
 

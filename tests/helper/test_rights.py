@@ -114,7 +114,7 @@ def test_those_who_watch_hold_no_file_of_the_job_or_of_root(family):
 
     for pid in family()[:2]:
         # They let go once the job runs, which may have written already.
-        wait_until(lambda pid=pid: [held(pid)[fd] for fd in "012"] == ["/dev/null"] * 3, 2)
+        wait_until(lambda pid=pid: [held(pid)[fd] for fd in "012"] == ["/dev/null"] * 3)
         for target in held(pid).values():
             assert target.startswith("socket:") or target == "/dev/null", (pid, held(pid))
 
