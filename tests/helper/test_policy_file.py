@@ -299,3 +299,16 @@ def test_with_isolation_disabled_the_caller_is_still_checked(run_job):
 
 def test_with_isolation_disabled_a_command_that_is_missing_is_told(run_job):
     assert_refused(run_job(["/absent"], policy={"enable": "0"}), "CI-020", "/absent", "ENOENT")
+
+
+def test_with_isolation_disabled_a_session_starts_too(run_job):
+    os.makedirs("/srv/bin", exist_ok=True)
+    os.symlink("/bin/echo", "/srv/bin/sshd")
+    try:
+        policy = {"sshd": "/srv/bin/sshd"}
+        command = ["/srv/bin/sshd", "-i", "session"]
+        assert b"CI-028" in run_job(command, policy=policy).stderr
+        disabled = run_job(command, policy={**policy, "enable": "0"})
+        assert disabled.stdout == b"-i session\n"
+    finally:
+        os.unlink("/srv/bin/sshd")

@@ -116,7 +116,8 @@ int step_read_only(struct view *view)
         if (target < 0 && errno == ENOENT)
             continue;
         OWNED_FD tree = target < 0 ? -1 : tree_copy(target, "");
-        if (tree < 0 || tree_set(tree, MOUNT_ATTR_RDONLY) != 0 || view_place_at(view, tree, target) != 0)
+        if (tree < 0 || tree_set(tree, MOUNT_ATTR_RDONLY) != 0 ||
+            view_place_at(view, tree, target) != 0)
             return -1;
     }
     return 0;

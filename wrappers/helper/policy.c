@@ -136,7 +136,8 @@ void policy_admit(const struct policy *policy, const struct caller *caller, int 
         die(MSG_ARGUMENTS, "the first argument is not %s, followed by a command",
             policy_text(policy, POLICY_WRAPPER, 0));
     const char *sshd = policy_text(policy, POLICY_SSHD, 0);
-    if (sshd != NULL && strcmp(argv[2], sshd) == 0)
+    bool isolates = policy_number(policy, POLICY_ENABLE, 1) != 0;
+    if (isolates && sshd != NULL && strcmp(argv[2], sshd) == 0)
         die(MSG_SSHD, "%s is not started", sshd);
 }
 
