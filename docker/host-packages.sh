@@ -4,7 +4,7 @@ set -eu
 packages="gcc libc6-dev musl-dev linux-libc-dev make python3 mmdebstrap debian-archive-keyring mount util-linux"
 case ${1:-demo} in
 demo) ;;
-test) packages="$packages python3-venv python3-dev clang libclang-rt-14-dev shellcheck" ;;
+test) packages="$packages python3-venv python3-dev clang libclang-rt-dev shellcheck" ;;
 bench) ;;
 *) echo "host-packages.sh: demo, test or bench, not $1" >&2; exit 2 ;;
 esac
