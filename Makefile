@@ -61,7 +61,8 @@ SCRIPTS = job-wrapper prepare-job advertise
 MODULES = $(wildcard condor_isolation/*.py)
 FRAGMENTS = $(notdir $(wildcard config.d/*.conf))
 fill_in = sed -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' -e 's|@PYTHONDIR@|$(PYTHONDIR)|g' \
-  -e 's|@POLICYDIR@|$(POLICYDIR)|g' -e 's|/usr/libexec/condor-isolation|$(LIBEXECDIR)|g' \
+  -e 's|@POLICYDIR@|$(POLICYDIR)|g' -e 's|@RUNDIR@|$(RUNDIR)|g' \
+  -e 's|/usr/libexec/condor-isolation|$(LIBEXECDIR)|g' \
   -e 's|/etc/condor-isolation|$(POLICYDIR)|g' -e 's|/run/condor-isolation|$(RUNDIR)|g'
 # $(call put,FILE,TARGET,MODE)
 put = $(fill_in) $(1) > $(2) && chown root:root $(2) && chmod $(3) $(2)
