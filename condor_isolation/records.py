@@ -231,8 +231,7 @@ def encode(kind: str, records: Sequence[Sequence[str]]) -> bytes:
 def split_lines(kind: str, data: bytes) -> list[list[str]]:
     """Return the records of a file without checking their fields.
 
-    The per-job planner reads the policy with this: the helper, which reads the very same
-    descriptor, has checked all of it.  Raise RecordError if header or end line is not there.
+    Raise RecordError if the first or the last line is not there, or a field is badly quoted.
     """
     try:
         lines = data.decode("ascii").split("\n")

@@ -14,7 +14,6 @@
 #define MEMBERSHIP_MAX 8192 /* a dozen hierarchies at most */
 #define CPU_PERIOD 100000u /* microseconds: the kernel's default (cgroup-v2.rst, cpu.max) */
 
-
 /* File of each limit.  NULL: this version has nothing that means the same.  Version 1 has no
  * pids here, because HTCondor puts jobs into no group of that hierarchy. */
 static const struct {
@@ -29,8 +28,6 @@ static const struct {
     [LIMIT_CPU_MAX] = { "cpu", "cpu.cfs_quota_us", "cpu.max", false },
     [LIMIT_CPU_WEIGHT] = { NULL, NULL, "cpu.weight", false },
 };
-
-static const char *const limit_words[] = { WORDS_LIMIT };
 
 static bool lists(const char *controllers, const char *controller)
 {
@@ -146,7 +143,7 @@ static int put(int group, enum limit limit, bool unified, uint64_t wanted)
     if (!write_value(group, file, text) || !read_value(group, file, &present))
         return -1;
     if (present > value)
-        die(MSG_READ_BACK, "limits: %s of %llu became %llu", limit_words[limit],
+        die(MSG_READ_BACK, "limits: %s of %llu became %llu", limit_name(limit),
             (unsigned long long)value, (unsigned long long)present);
     return 0;
 }
@@ -163,8 +160,8 @@ static int limit_one(const struct job *job, enum limit limit, bool unified)
 static void miss(struct job *job, enum limit limit)
 {
     if (job->asked[limit] && job->policy->modes[CONTROL_LIMITS] == MODE_REQUIRE)
-        die_errno(MSG_LIMIT, "%s cannot be had here", limit_words[limit]);
-    job_control(job, CONTROL_LIMITS, -1, limit_words[limit]);
+        die_errno(MSG_LIMIT, "%s cannot be had here", limit_name(limit));
+    job_control(job, CONTROL_LIMITS, -1, limit_name(limit));
 }
 
 static bool is_wanted(const struct job *job, enum limit limit)

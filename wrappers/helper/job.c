@@ -15,6 +15,8 @@ static const char *const limit_words[] = { WORDS_LIMIT };
 
 const char *control_name(enum control control) { return control_words[control]; }
 
+const char *limit_name(enum limit limit) { return limit_words[limit]; }
+
 static int open_directory(int parent, const char *path, int flags)
 {
     return kernel_openat2(parent, path, flags | O_DIRECTORY,

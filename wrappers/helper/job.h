@@ -56,3 +56,4 @@ const char *job_execute_below(const struct job *job, const char *path);
 bool job_is_private(const struct job *job, const char *path);
 
 const char *control_name(enum control control);
+const char *limit_name(enum limit limit);
